@@ -1,0 +1,248 @@
+"""What the attributions' routes take and answer."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from fastapi import UploadFile
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from sqlalchemy import Row as SelectedRow
+
+from app.attributions.examples import ATTRIBUTION, ID, RESULT, ROW
+from app.errors import MissingFile
+from app.models import Attribution as Row
+from app.models import Influence, Method, Stage, Status
+from app.problems import title_of, type_uri
+
+
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("holds a NUL character")
+    return text
+
+
+WITHOUT_NUL = AfterValidator(_without_nul)
+
+
+def _file(sent: object) -> object:
+    if isinstance(sent, str):
+        raise MissingFile("`audio` is text, not a file")
+    return sent
+
+
+class NewTrack(BaseModel):
+    """A track to attribute, as a multipart form."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"required": ["audio"]})
+
+    audio: Annotated[UploadFile | None, BeforeValidator(_file)] = Field(
+        None, description="The track: WAV, FLAC, MP3, Ogg, Opus or AIFF."
+    )
+    model: Annotated[str, StringConstraints(max_length=200), WITHOUT_NUL] | None = Field(
+        None, description="A model's name."
+    )
+    prompt: Annotated[str, StringConstraints(max_length=4000), WITHOUT_NUL] | None = Field(
+        None, description="What the model was told, where known."
+    )
+    external_id: Annotated[str, StringConstraints(max_length=200), WITHOUT_NUL] | None = Field(
+        None, description="The caller's own name for the track."
+    )
+    method: str = Field(Method.INDEX, description=f"One of {', '.join(Method)}.", examples=list(Method))
+    top_k: int = Field(10, ge=1, le=1000, description="How many songs are shown by default; all are stored.")
+
+
+class ModelName(BaseModel):
+    """A registered model, in short."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+
+
+class SongName(BaseModel):
+    """A song, in short."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    key: str
+    title: str
+    artist: str
+    isrc: str | None
+
+
+class Match(BaseModel):
+    """A segment of the song that lies behind the track, and where in both it starts."""
+
+    segment: int
+    song_start_s: float
+    track_start_s: float
+    seconds: float
+    score: float
+
+
+class Audio(BaseModel):
+    """What is known of the track from its bytes and its header."""
+
+    model_config = ConfigDict(extra="allow")
+
+    filename: str | None
+    sha256: str
+    bytes: int
+    format: str | None = None
+    samplerate: int | None = None
+    channels: int | None = None
+    duration_s: float | None = Field(None, description="Seconds; null where only decoding shows it.")
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Return the facts of an attribution's track."""
+        stored = {"filename": row.filename, "sha256": row.audio_sha256, "bytes": row.audio_bytes}
+        return cls.model_validate(row.audio_facts | stored)
+
+
+class JobError(BaseModel):
+    """Why an attribution failed; `type` is that of a problem document."""
+
+    type: str
+    title: str
+    detail: str
+
+
+class Result(BaseModel):
+    """How a result was found, and how far it can be trusted; `unattributed` and all shares sum to 1."""
+
+    method: Method
+    measure: str | None
+    draws: int | None
+    model_digest: str | None
+    index_digest: str | None
+    unattributed: float | None
+    reliability: dict[str, Any]
+    timings: dict[str, float] = Field(description="Seconds per stage.")
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: Row) -> Self | None:
+        """Return the result of an attribution, None unless it has succeeded."""
+        if row.status != Status.SUCCEEDED:
+            return None
+        details = dict(row.details)
+        return cls(
+            method=Method(row.method),
+            measure=details.pop("measure", None),
+            draws=details.pop("draws", None),
+            model_digest=row.model_digest,
+            index_digest=row.index_digest,
+            unattributed=row.unattributed,
+            reliability=row.reliability,
+            timings=row.timings,
+            details=details,
+        )
+
+
+class Attribution(BaseModel):
+    """One request with its state and, once it has succeeded, its result."""
+
+    model_config = ConfigDict(json_schema_extra={"example": ATTRIBUTION})
+
+    id: str
+    status: Status
+    stage: Stage | None
+    progress: float
+    method: Method
+    model: ModelName
+    prompt: str | None
+    external_id: str | None
+    top_k: int
+    audio: Audio
+    attempts: int
+    cancel_requested: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime = Field(description="When it expires, if no worker has taken it up by then.")
+    error: JobError | None
+    result: Result | None
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Return an attribution, its model being loaded, as the interface shows it."""
+        plain = {
+            name: getattr(row, name) for name in cls.model_fields if name not in {"model", "audio", "error", "result"}
+        }
+        return cls(
+            **plain,
+            model=ModelName.model_validate(row.model),
+            audio=Audio.of(row),
+            error=_error(row),
+            result=Result.of(row),
+        )
+
+
+class InfluenceRow(BaseModel):
+    """One song's part in a track."""
+
+    model_config = ConfigDict(json_schema_extra={"example": ROW})
+
+    rank: int
+    song: SongName
+    score: float = Field(description="Raw; comparable within one model and index.")
+    share: float = Field(description="Its part of the whole: all shares and `unattributed` sum to 1.")
+    background_percentile: float = Field(description="Per cent of unrelated tracks that score lower for this song.")
+    check: float | None = Field(description="Finite-step unlearning: change of the song's measure, where computed.")
+    matches: list[Match]
+
+    @classmethod
+    def of(cls, row: Influence) -> Self:
+        """Return an influence, its song being loaded, as the interface shows it."""
+        return cls(song=SongName.model_validate(row.song), **influence_facts(row))
+
+
+class InfluencePage(BaseModel):
+    """A part of a result's ranking, best first, with what is needed to judge it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "attribution_id": ID,
+                "status": "succeeded",
+                "result": RESULT,
+                "items": [ROW],
+                "next_cursor": None,
+            }
+        }
+    )
+
+    attribution_id: str
+    status: Status
+    result: Result | None
+    items: list[InfluenceRow]
+    next_cursor: str | None
+
+
+class AttributionPage(BaseModel):
+    """Attributions, the newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [ATTRIBUTION], "next_cursor": None}})
+
+    items: list[Attribution]
+    next_cursor: str | None
+
+
+def influence_facts(row: Influence | SelectedRow[Any]) -> dict[str, Any]:
+    """Return what is shown of an influence, an object or its columns, wherever it is shown."""
+    return {
+        "rank": row.rank,
+        "score": row.score,
+        "share": row.share,
+        "background_percentile": row.percentile,
+        "check": row.check_delta,
+        "matches": row.matches,
+    }
+
+
+def _error(row: Row) -> JobError | None:
+    if row.error_type is None:
+        return None
+    return JobError(type=type_uri(row.error_type), title=title_of(row.error_type), detail=row.error_detail or "")

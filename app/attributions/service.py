@@ -1,0 +1,187 @@
+"""Attributions as a caller sees them: create, look at, list, cancel."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, select, update
+from sqlalchemy.orm import Session, contains_eager, joinedload
+
+from app import cursor as cursors
+from app import queue
+from app.attributions.states import move
+from app.db import now
+from app.errors import NotFound, UnknownMethod, UnknownModel
+from app.models import Attribution, Influence, Method, Model, Song, Status, new_id
+
+if TYPE_CHECKING:
+    from app.attributions.intake import KeptAudio
+    from app.config import Settings
+    from app.cursor import Page
+
+TASK = "rootnote.attribute"
+
+
+@dataclass(frozen=True)
+class NewAttribution:
+    """What a caller asks for beside the audio; `model` is a name, None for the default one."""
+
+    model: str | None = None
+    method: str = Method.INDEX
+    prompt: str | None = None
+    external_id: str | None = None
+    top_k: int = 10
+    filename: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which attributions to list; None means any."""
+
+    status: Status | None = None
+    model: str | None = None
+    created_after: datetime | None = None
+
+
+def queue_name(model: str) -> str:
+    """The message queue of a model's attributions."""
+    return f"attribute.{model}"
+
+
+def resolve_model(session: Session, *, tenant_id: str, name: str) -> Model:
+    """The newest registration of the model of that name; raises UnknownModel."""
+    found = session.scalars(
+        select(Model)
+        .where(Model.tenant_id == tenant_id, Model.name == name)
+        .order_by(Model.created_at.desc(), Model.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if found is None:
+        raise UnknownModel(f"no model named {name!r} is registered")
+    return found
+
+
+def resolve_method(name: str) -> Method:
+    """The method of that name; raises UnknownMethod."""
+    try:
+        return Method(name)
+    except ValueError as error:
+        raise UnknownMethod(f"the methods are {', '.join(Method)}") from error
+
+
+def create(
+    session: Session, *, tenant_id: str, request: NewAttribution, audio: KeptAudio, settings: Settings
+) -> Attribution:
+    """A queued attribution of a kept track; its message goes out after the commit.
+
+    Raises UnknownModel, UnknownMethod.
+    """
+    model = resolve_model(session, tenant_id=tenant_id, name=request.model or settings.model_name)
+    moment = now(session)
+    attribution = Attribution(
+        id=new_id(),
+        tenant_id=tenant_id,
+        model=model,
+        model_id=model.id,
+        method=resolve_method(request.method),
+        prompt=request.prompt,
+        external_id=request.external_id,
+        top_k=request.top_k,
+        filename=request.filename,
+        audio_key=audio.key,
+        audio_sha256=audio.sha256,
+        audio_bytes=audio.bytes,
+        audio_facts=asdict(audio.facts),
+        created_at=moment,
+        next_ring_at=moment + timedelta(seconds=settings.ring_seconds),
+        expires_at=moment + timedelta(seconds=settings.queue_ttl_seconds),
+    )
+    session.add(attribution)
+    session.flush()
+    ring(session, attribution.id, model.name, settings)
+    return attribution
+
+
+def ring(session: Session, attribution_id: str, model: str, settings: Settings) -> None:
+    """Tell the workers of `model`, after the commit, that this attribution waits."""
+    queue.ring(session, queue.Message(TASK, attribution_id, queue_name(model)), settings=settings)
+
+
+def get(session: Session, *, tenant_id: str, attribution_id: str) -> Attribution:
+    """The attribution, its model loaded; raises NotFound for an unknown or foreign id."""
+    found = session.scalars(
+        select(Attribution)
+        .where(Attribution.tenant_id == tenant_id, Attribution.id == attribution_id)
+        .options(joinedload(Attribution.model))
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        raise NotFound("there is no such attribution")
+    return found
+
+
+def page(
+    session: Session, *, tenant_id: str, listing: Listing, cursor: str | None = None, limit: int = 50
+) -> Page[Attribution]:
+    """Attributions, newest first, their models loaded; raises BadCursor."""
+    query = (
+        select(Attribution)
+        .join(Attribution.model)
+        .where(Attribution.tenant_id == tenant_id)
+        .options(contains_eager(Attribution.model))
+    )
+    if listing.status is not None:
+        query = query.where(Attribution.status == listing.status)
+    if listing.model is not None:
+        query = query.where(Model.name == listing.model)
+    if listing.created_after is not None:
+        query = query.where(Attribution.created_at > listing.created_after)
+    if cursor is not None:
+        created, ident = cursors.decode("attributions", cursor, datetime, str)
+        same_instant = and_(Attribution.created_at == created, Attribution.id < ident)
+        query = query.where((Attribution.created_at < created) | same_instant)
+    newest_first = query.order_by(Attribution.created_at.desc(), Attribution.id.desc())
+    rows = session.scalars(newest_first.limit(limit + 1)).all()
+    return cursors.page(rows, limit, lambda row: cursors.encode("attributions", row.created_at, row.id))
+
+
+def influences_page(
+    session: Session, *, tenant_id: str, attribution_id: str, cursor: str | None = None, limit: int | None = None
+) -> Page[Influence]:
+    """The influences of an attribution, best first, their songs loaded; raises NotFound, BadCursor.
+
+    Without a limit the page holds the `top_k` of the request. An attribution that has not succeeded has none.
+    """
+    attribution = get(session, tenant_id=tenant_id, attribution_id=attribution_id)
+    shown = attribution.top_k if limit is None else limit
+    scope = f"influences:{attribution_id}"
+    after = 0 if cursor is None else cursors.decode(scope, cursor, int)[0]
+    rows = session.scalars(
+        select(Influence)
+        .join(Influence.song)
+        .where(
+            Influence.attribution_id == attribution_id, Influence.tenant_id == tenant_id, Song.tenant_id == tenant_id
+        )
+        .where(Influence.rank > after)
+        .options(contains_eager(Influence.song))
+        .order_by(Influence.rank)
+        .limit(shown + 1)
+    ).all()
+    return cursors.page(rows, shown, lambda row: cursors.encode(scope, row.rank))
+
+
+def cancel(session: Session, *, tenant_id: str, attribution_id: str) -> Attribution:
+    """Ask for an end: what is queued is canceled at once, what runs when its worker next looks, what has ended stays.
+
+    Asking again changes nothing. Raises NotFound.
+    """
+    chosen = (Attribution.tenant_id == tenant_id, Attribution.id == attribution_id)
+    status = session.scalars(select(Attribution.status).where(*chosen).with_for_update()).one_or_none()
+    if status == Status.QUEUED:
+        canceled = move(Status.QUEUED, Status.CANCELED).where(*chosen)
+        session.execute(canceled.values(cancel_requested=True, finished_at=now(session)))
+    elif status == Status.RUNNING:
+        session.execute(update(Attribution).where(*chosen).values(cancel_requested=True))
+    return get(session, tenant_id=tenant_id, attribution_id=attribution_id)

@@ -1,0 +1,131 @@
+"""What a track's header says, and its samples, both read in a process of their own under limits (see `app.decoder`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+
+from app import errors
+from app.containers import announced
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+log = structlog.get_logger(__name__)
+DECODER = Path(__file__).with_name("decoder.py")
+GRACE_SECONDS = 5.0
+KINDS = {
+    kind.type: kind
+    for kind in (
+        *(errors.NotAudio, errors.Truncated, errors.TooLarge, errors.TooManyChannels, errors.BadSampleRate),
+        *(errors.TooShort, errors.TooLong, errors.Silent, errors.NotFinite),
+    )
+}
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL, signal.SIGXCPU, signal.SIGXFSZ}
+"""Ends that the file itself brought about: the same file would do it again."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted: seconds, channels, sampling rates in Hz, bytes once decoded, seconds that decoding may take."""
+
+    min_seconds: float
+    max_seconds: float
+    max_channels: int
+    min_rate: int
+    max_rate: int
+    max_decoded_bytes: int
+    decode_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """The limits in force."""
+        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """What is known of a track; frames and seconds are None where only decoding tells."""
+
+    format: str
+    subtype: str
+    samplerate: int
+    channels: int
+    frames: int | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A track's samples, float32 [channel, sample], at `rate` Hz, and the facts as decoding found them."""
+
+    samples: np.ndarray[tuple[int, int], np.dtype[np.float32]]
+    rate: int
+    facts: AudioFacts
+
+
+def inspect(path: Path, limits: Limits) -> AudioFacts:
+    """What the header says; nothing is decoded.
+
+    Raises NotAudio, TooManyChannels, BadSampleRate, TooLong, TooLarge, and DecoderFailed. A header that announces too
+    little is not refused: writers that stream leave the length open, so only decoding can tell.
+    """
+    with tempfile.TemporaryDirectory(prefix="rootnote-") as folder:
+        return AudioFacts(**_run(path, None, limits, Path(folder)))
+
+
+def decode(path: Path, limits: Limits) -> Decoded:
+    """All samples of a track, whatever its header says.
+
+    Raises what `inspect` raises, and TooShort, Truncated, Silent, NotFinite.
+    """
+    with tempfile.TemporaryDirectory(prefix="rootnote-") as folder:
+        target = Path(folder) / "samples"
+        facts = AudioFacts(**_run(path, target, limits, Path(folder)))
+        interleaved = np.memmap(target, dtype=np.float32, mode="r", shape=(facts.frames or 0, facts.channels))
+        return Decoded(np.ascontiguousarray(interleaved.T), facts.samplerate, facts)
+
+
+def _run(path: Path, target: Path | None, limits: Limits, folder: Path) -> dict[str, Any]:
+    request = {"path": str(path.absolute()), "samples": target and str(target), **asdict(limits)}
+    request |= asdict(announced(path))
+    with (folder / "log").open("w+b") as complaints:
+        try:
+            ended = subprocess.run(  # noqa: S603 (our own program, no shell)
+                [sys.executable, "-I", str(DECODER), json.dumps(request)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                timeout=limits.decode_seconds + GRACE_SECONDS,
+                check=False,
+            )
+        except (subprocess.TimeoutExpired, OSError) as error:
+            raise errors.DecoderFailed from error
+        if ended.returncode != 0:
+            complaints.seek(0)
+            raise _crash(ended.returncode, complaints.read(4_000).decode("utf-8", "replace"))
+    return _facts(json.loads(ended.stdout))
+
+
+def _crash(status: int, complaint: str) -> errors.ServiceError:
+    log.warning("decoder ended", status=status, complaint=complaint)
+    if -status in CRASHES:
+        return errors.NotAudio("the file cannot be decoded within the limits")
+    return errors.DecoderFailed(f"the decoder ended with {status}")
+
+
+def _facts(answer: dict[str, Any]) -> dict[str, Any]:
+    if "error" in answer:
+        raise KINDS[answer["error"]](answer["detail"])
+    return answer

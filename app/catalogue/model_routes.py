@@ -1,0 +1,27 @@
+"""The registered models over HTTP; registering is a command, because a route would read any folder it is told."""
+
+from fastapi import APIRouter
+
+from app import errors
+from app.catalogue import registry
+from app.catalogue.model_schemas import Model, ModelPage
+from app.deps import CallerDep, PlaceDep, ReadDep
+from app.problems import document
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("", operation_id="listModels", summary="List the registered models", responses=document(errors.BadCursor))
+def listing(session: ReadDep, caller: CallerDep, place: PlaceDep) -> ModelPage:
+    """Show every registration, the newest first; a name stands for its newest."""
+    found = registry.page(session, tenant_id=caller.tenant_id, cursor=place.cursor, limit=place.limit)
+    indexed = registry.indexed(session, models=[model.id for model in found.items])
+    items = [Model.of(model, indexed.get(model.id, 0)) for model in found.items]
+    return ModelPage(items=items, next_cursor=found.next_cursor)
+
+
+@router.get("/{model}", operation_id="getModel", summary="See a registered model", responses=document(errors.NotFound))
+def get(session: ReadDep, caller: CallerDep, model: str) -> Model:
+    """Show a model by its id, or the newest of a name."""
+    found = registry.get(session, tenant_id=caller.tenant_id, named=model)
+    return Model.of(found, registry.indexed(session, models=[found.id]).get(found.id, 0))

@@ -1,0 +1,189 @@
+"""The songs of a catalogue and their influence history over HTTP: parse, call the service, show."""
+
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from typing import IO, Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
+from fastapi.concurrency import run_in_threadpool
+
+from app import errors
+from app.attributions.intake import Intake, keep, receive
+from app.catalogue import history, importing, service
+from app.catalogue.schemas import (
+    Bucket,
+    HistoryPage,
+    HistoryPoint,
+    HistoryRow,
+    HistorySeries,
+    ImportReport,
+    Song,
+    SongChanges,
+    SongFacts,
+    SongPage,
+)
+from app.db import reading, transaction
+from app.deps import CallerDep, DatabaseDep, IntakeDep, Moment, PlaceDep, ReadDep, WriteDep
+from app.problems import document
+
+router = APIRouter(prefix="/v1/songs", tags=["catalogue"])
+
+MAX_SONG_SECONDS = 7200.0
+_CHUNK = 1024 * 1024
+_AUDIO: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The bytes of the file: WAV, FLAC, MP3, Ogg, Opus or AIFF.",
+    }
+}
+_CSV = "key,title,artist,isrc,rights\nk-1,Night Drive,The Examples,US-SKG-19-12345,Ada|composer|0.5; Bo|lyricist|0.5\n"
+
+
+async def filters(
+    isrc: Annotated[str | None, Query(description="An ISRC in any notation.", examples=["US-SKG-19-12345"])] = None,
+    artist: Annotated[str | None, Query(description="An artist's whole name; case does not matter.")] = None,
+    q: Annotated[str | None, Query(description="A part of the title, the artist or the key.")] = None,
+) -> service.SongFilter:
+    """Return which songs are asked for."""
+    return service.SongFilter(isrc, artist, q)
+
+
+async def wanted(
+    song_id: str,
+    since: Annotated[Moment | None, Query(alias="from", description="From this instant on.")] = None,
+    until: Annotated[Moment | None, Query(alias="to", description="Before this instant.")] = None,
+    model: Annotated[str | None, Query(description="A model's id, or its name for all its versions.")] = None,
+) -> history.Wanted:
+    """Return which part of a song's history is asked for."""
+    return history.Wanted(song_id, since, until, model)
+
+
+WantedDep = Annotated[history.Wanted, Depends(wanted)]
+
+
+@router.post(
+    "",
+    operation_id="createSong",
+    summary="Add a song",
+    status_code=status.HTTP_201_CREATED,
+    responses=document(errors.Conflict),
+)
+def create(session: WriteDep, caller: CallerDep, facts: SongFacts, response: Response) -> Song:
+    """Add a song to the catalogue. Its key is unique in it; its ISRC need not be."""
+    song = service.create(session, tenant_id=caller.tenant_id, facts=facts)
+    response.headers["Location"] = f"{router.prefix}/{song.id}"
+    return Song.model_validate(song)
+
+
+@router.get(
+    "",
+    operation_id="listSongs",
+    summary="Find songs by ISRC, artist or words",
+    responses=document(errors.BadCursor),
+)
+def listing(
+    session: ReadDep, caller: CallerDep, place: PlaceDep, chosen: Annotated[service.SongFilter, Depends(filters)]
+) -> SongPage:
+    """Show the catalogue's songs in the order of their creation."""
+    found = service.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
+    return SongPage(items=[Song.model_validate(song) for song in found.items], next_cursor=found.next_cursor)
+
+
+@router.post(
+    "/import",
+    operation_id="importSongs",
+    summary="Add and change many songs by a CSV file",
+    responses=document(errors.TooLarge, errors.Conflict),
+)
+def import_songs(
+    database: DatabaseDep,
+    caller: CallerDep,
+    data: Annotated[bytes, Body(media_type="text/csv", examples=[_CSV])],
+    dry_run: Annotated[bool, Query(description="Only say what would be done.")] = False,
+) -> ImportReport:
+    """Store every sound line by its key (without one, by its ISRC) and say what is wrong with the others.
+
+    Columns: key, title, artist, isrc, iswc, upc, duration_s, licence, training_policy, rights
+    (`party|role|share|ipi|isni; …`). An empty cell changes nothing.
+    """
+    sheet = importing.parse(data)
+    with reading(database) if dry_run else transaction(database) as session:
+        return importing.store(session, tenant_id=caller.tenant_id, sheet=sheet, dry_run=dry_run)
+
+
+@router.get("/{song_id}", operation_id="getSong", summary="See a song", responses=document(errors.NotFound))
+def get(session: ReadDep, caller: CallerDep, song_id: str) -> Song:
+    """Show a song with its rights."""
+    return Song.model_validate(service.get(session, tenant_id=caller.tenant_id, song_id=song_id))
+
+
+@router.patch(
+    "/{song_id}",
+    operation_id="changeSong",
+    summary="Change a song",
+    responses=document(errors.NotFound),
+)
+def change(session: WriteDep, caller: CallerDep, song_id: str, changes: SongChanges) -> Song:
+    """Change the facts that are given; `rights` replaces all of them."""
+    song = service.change(session, tenant_id=caller.tenant_id, song_id=song_id, changes=changes)
+    return Song.model_validate(song)
+
+
+@router.put(
+    "/{song_id}/audio",
+    operation_id="putSongAudio",
+    summary="Store a song's recording",
+    openapi_extra=_AUDIO,
+    responses=document(
+        errors.NotFound, errors.Empty, errors.Truncated, errors.TooLarge, errors.NotAudio, errors.Unavailable
+    ),
+)
+async def put_audio(request: Request, intake: IntakeDep, caller: CallerDep, song_id: str) -> Song:
+    """Take the body as the song's recording, in place of an earlier one."""
+    with SpooledTemporaryFile(max_size=_CHUNK) as file:
+        async for chunk in request.stream():
+            await run_in_threadpool(file.write, chunk)
+        file.seek(0)
+        return await run_in_threadpool(_keep_audio, intake, caller.tenant_id, song_id, file)
+
+
+@router.get(
+    "/{song_id}/influences",
+    operation_id="listSongInfluences",
+    summary="See the tracks that a song was found in, the newest first",
+    responses=document(errors.NotFound, errors.BadCursor, errors.UnknownModel),
+)
+def influences(session: ReadDep, caller: CallerDep, place: PlaceDep, chosen: WantedDep) -> HistoryPage:
+    """Show when, in which tracks and with what score and share a song was found."""
+    found = history.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
+    return HistoryPage(items=[HistoryRow.of(row) for row in found.items], next_cursor=found.next_cursor)
+
+
+@router.get(
+    "/{song_id}/influence-history",
+    operation_id="getSongInfluenceHistory",
+    summary="See a song's influence over time",
+    responses=document(errors.NotFound, errors.UnknownModel),
+)
+def influence_history(
+    session: ReadDep, caller: CallerDep, chosen: WantedDep, bucket: Annotated[Bucket, Query()] = "day"
+) -> HistorySeries:
+    """Count a song's tracks and sum its shares by day, week or month (UTC)."""
+    points = history.series(session, tenant_id=caller.tenant_id, wanted=chosen, bucket=bucket)
+    shown = [HistoryPoint.model_validate(point) for point in points]
+    return HistorySeries(song_id=chosen.song_id, bucket=bucket, points=shown)
+
+
+def _keep_audio(intake: Intake, tenant_id: str, song_id: str, file: IO[bytes]) -> Song:
+    with reading(intake.db) as session:
+        service.get(session, tenant_id=tenant_id, song_id=song_id)
+    # A catalogue's recordings may be longer than what is attributed at once.
+    limits = intake.settings.model_copy(update={"max_seconds": MAX_SONG_SECONDS})
+    with receive(iter(partial(file.read, _CHUNK), b""), limits) as received:
+        audio = keep(intake.storage, tenant_id, received)
+    with transaction(intake.db) as session:
+        song = service.keep_audio(
+            session, tenant_id=tenant_id, song_id=song_id, audio_key=audio.key, sha256=audio.sha256
+        )
+        return Song.model_validate(song)

@@ -1,0 +1,229 @@
+"""What the catalogue's routes take and answer: songs with their rights."""
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, computed_field, model_validator
+from sqlalchemy import Row
+
+from app.attributions.schemas import WITHOUT_NUL, Match, ModelName, influence_facts
+from app.catalogue import identifiers
+from app.catalogue.examples import FACTS, HISTORY_ROW, REPORT, RIGHT, SONG
+from app.models import Method, TrainingPolicy
+
+Bucket = Literal["day", "week", "month"]
+Role = Literal["performer", "producer", "label", "composer", "lyricist", "arranger", "publisher"]
+RECORDING_ROLES: frozenset[Role] = frozenset(("performer", "producer", "label"))
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), WITHOUT_NUL]
+Party = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), WITHOUT_NUL]
+Licence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), WITHOUT_NUL]
+Key = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), WITHOUT_NUL]
+Isrc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.isrc)]
+Iswc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.iswc)]
+Upc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.upc)]
+Ipi = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.ipi)]
+Isni = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.isni)]
+
+
+class RightFacts(BaseModel):
+    """One party's part in a song, as a fraction of its side (the recording or the work), as it is stated."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": RIGHT})
+
+    party: Party
+    role: Role
+    ipi: Ipi | None = None
+    isni: Isni | None = None
+    share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def _within_whole(rights: list[RightFacts]) -> list[RightFacts]:
+    """Refuse rights whose shares of the recording or of the work sum to more than one."""
+    for side, recording in (("recording", True), ("work", False)):
+        total = sum(right.share for right in rights if (right.role in RECORDING_ROLES) is recording)
+        if total > 1 + 1e-6:
+            raise ValueError(f"the shares of the {side} sum to {total:g}, more than 1")
+    return rights
+
+
+Rights = Annotated[list[RightFacts], Field(max_length=200), AfterValidator(_within_whole)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class SongFacts(BaseModel):
+    """The facts that a new song states; `key` is the caller's own name for it, unique in its catalogue."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": FACTS})
+
+    key: Key | None = Field(None, description="Left out, the song's id serves.")
+    title: Name
+    artist: Name
+    isrc: Isrc | None = None
+    iswc: Iswc | None = None
+    upc: Upc | None = None
+    duration_s: Seconds | None = None
+    licence: Licence = ""
+    training_policy: TrainingPolicy = TrainingPolicy.ALLOW
+    rights: Rights = []
+
+
+class SongChanges(BaseModel):
+    """The facts to change; what is left out stays, null clears what may be empty, `rights` replaces all of them."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"isrc": "USSKG1912345", "training_policy": "block"}}
+    )
+
+    title: Name | None = None
+    artist: Name | None = None
+    isrc: Isrc | None = None
+    iswc: Iswc | None = None
+    upc: Upc | None = None
+    duration_s: Seconds | None = None
+    licence: Licence | None = None
+    training_policy: TrainingPolicy | None = None
+    rights: Rights | None = None
+
+    @model_validator(mode="after")
+    def _required_stay(self) -> Self:
+        for name in ("title", "artist", "licence", "training_policy", "rights"):
+            if name in self.model_fields_set and getattr(self, name) is None:
+                raise ValueError(f"{name} cannot be null")
+        return self
+
+
+class Right(BaseModel):
+    """One party's part in a song, as a fraction of its side (the recording or the work)."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": RIGHT})
+
+    party: str
+    role: str
+    ipi: str | None
+    isni: str | None
+    share: float
+
+
+class Song(BaseModel):
+    """A catalogue recording with its rights."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SONG})
+
+    id: str
+    key: str
+    title: str
+    artist: str
+    isrc: str | None
+    iswc: str | None
+    upc: str | None
+    duration_s: float | None
+    licence: str
+    training_policy: TrainingPolicy
+    audio_sha256: str | None = Field(description="SHA-256 of the stored recording; null while none is stored.")
+    created_at: datetime
+    updated_at: datetime
+    rights: list[Right]
+
+    @computed_field(description="What is doubtful but accepted.")
+    def warnings(self) -> list[str]:
+        """List what is doubtful but accepted."""
+        doubt = identifiers.isrc_warning(self.isrc) if self.isrc else None
+        return [doubt] if doubt else []
+
+
+class RowError(BaseModel):
+    """Why one line of an import was left out (or, as a warning, what is doubtful in it)."""
+
+    line: int = Field(description="Line of the file, the header being 1.")
+    field: str | None
+    message: str
+
+
+class ImportReport(BaseModel):
+    """What an import did, or under `dry_run` would do; lines with errors are left out, all others are stored."""
+
+    model_config = ConfigDict(json_schema_extra={"example": REPORT})
+
+    dry_run: bool
+    rows: int
+    created: int
+    updated: int
+    unchanged: int
+    errors: list[RowError]
+    warnings: list[RowError]
+    ignored_columns: list[str]
+
+
+class SongPage(BaseModel):
+    """Songs in the order of their creation."""
+
+    items: list[Song]
+    next_cursor: str | None
+
+
+class TrackName(BaseModel):
+    """An attribution, in short."""
+
+    id: str
+    external_id: str | None
+    filename: str | None
+    created_at: datetime
+
+
+class HistoryRow(BaseModel):
+    """One track that the song was found in."""
+
+    model_config = ConfigDict(json_schema_extra={"example": HISTORY_ROW})
+
+    at: datetime = Field(description="When the attribution ended.")
+    attribution: TrackName
+    model: ModelName
+    method: Method
+    rank: int
+    score: float = Field(description="Raw; comparable within one model and index.")
+    share: float
+    background_percentile: float
+    check: float | None
+    matches: list[Match]
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Self:
+        """Return a row of `app.catalogue.history.page` as the interface shows it."""
+        track = TrackName(
+            id=row.attribution_id, external_id=row.external_id, filename=row.filename, created_at=row.created_at
+        )
+        model = ModelName(id=row.model_id, name=row.model_name)
+        return cls(at=row.at, attribution=track, model=model, method=row.method, **influence_facts(row))
+
+
+class HistoryPage(BaseModel):
+    """The tracks that a song was found in, the newest first."""
+
+    items: list[HistoryRow]
+    next_cursor: str | None
+
+
+class HistoryPoint(BaseModel):
+    """One bucket of a song's history."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {"start": "2026-01-01", "attributions": 7, "share_sum": 0.9, "share_max": 0.3, "best_rank": 1}
+        },
+    )
+
+    start: date = Field(description="Its first day, in UTC; weeks start on Monday.")
+    attributions: int = Field(description="Tracks that the song was found in.")
+    share_sum: float
+    share_max: float
+    best_rank: int
+
+
+class HistorySeries(BaseModel):
+    """A song's history over time, oldest first; buckets without a track are left out."""
+
+    song_id: str
+    bucket: Bucket
+    points: list[HistoryPoint]

@@ -1,0 +1,128 @@
+"""The songs of a catalogue: created, changed, found. Functions over a session; none of them commits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, selectinload
+
+from app.catalogue import identifiers
+from app.catalogue.schemas import SongChanges, SongFacts
+from app.cursor import Page, decode, encode
+from app.cursor import page as cut
+from app.db import now
+from app.errors import Conflict, InvalidRequest, NotFound
+from app.models import Right, Song, new_id
+
+_RIGHT_FIELDS = ("party", "role", "ipi", "isni", "share")
+
+
+@dataclass(frozen=True)
+class SongFilter:
+    """Which songs to list: an ISRC in any notation, an artist's whole name, a part of title, artist or key."""
+
+    isrc: str | None = None
+    artist: str | None = None
+    q: str | None = None
+
+
+def create(session: Session, *, tenant_id: str, facts: SongFacts) -> Song:
+    """Add a song to the catalogue; raises Conflict where its key is taken."""
+    song = build(session, tenant_id=tenant_id, facts=facts)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(f"a song with the key {song.key!r} exists already") from error
+    return song
+
+
+def build(session: Session, *, tenant_id: str, facts: SongFacts) -> Song:
+    """Make a song of its facts and add it to the session."""
+    moment, ident = now(session), new_id()
+    song = Song(id=ident, tenant_id=tenant_id, key=facts.key or ident, rights=[], created_at=moment, updated_at=moment)
+    for name, value in facts.model_dump(exclude={"key", "rights"}).items():
+        setattr(song, name, value)
+    song.rights = _rights(tenant_id, facts.model_dump()["rights"])
+    session.add(song)
+    return song
+
+
+def get(session: Session, *, tenant_id: str, song_id: str) -> Song:
+    """Return a song with its rights; raises NotFound, for another tenant's song too."""
+    found = session.scalar(
+        select(Song).where(Song.id == song_id, Song.tenant_id == tenant_id).options(selectinload(Song.rights))
+    )
+    if found is None:
+        raise NotFound(f"there is no song {song_id}")
+    return found
+
+
+def change(session: Session, *, tenant_id: str, song_id: str, changes: SongChanges) -> Song:
+    """Change the facts that were given; raises NotFound."""
+    song = get(session, tenant_id=tenant_id, song_id=song_id)
+    assign(session, song, differences(song, stated(changes)))
+    return song
+
+
+def page(
+    session: Session, *, tenant_id: str, wanted: SongFilter, cursor: str | None = None, limit: int = 50
+) -> Page[Song]:
+    """Return songs in order of their creation; raises BadCursor, InvalidRequest."""
+    query = select(Song).where(Song.tenant_id == tenant_id, *_conditions(wanted)).options(selectinload(Song.rights))
+    if cursor is not None:
+        (last,) = decode("songs", cursor, str)
+        query = query.where(Song.id > last)
+    found = list(session.scalars(query.order_by(Song.id).limit(limit + 1)))
+    return cut(found, limit, lambda song: encode("songs", song.id))
+
+
+def keep_audio(session: Session, *, tenant_id: str, song_id: str, audio_key: str, sha256: str) -> Song:
+    """Note where a song's recording is stored; raises NotFound."""
+    song = get(session, tenant_id=tenant_id, song_id=song_id)
+    assign(session, song, differences(song, {"audio_key": audio_key, "audio_sha256": sha256}))
+    return song
+
+
+def stated(facts: SongFacts | SongChanges) -> dict[str, Any]:
+    """Dump those facts that were given, each whole."""
+    return {name: value for name, value in facts.model_dump().items() if name in facts.model_fields_set}
+
+
+def differences(song: Song, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those facts (as dumped from a schema) that are not already so."""
+    return {name: value for name, value in facts.items() if _fact(song, name) != value}
+
+
+def assign(session: Session, song: Song, facts: Mapping[str, Any]) -> None:
+    """Write facts (as dumped from a schema) to a song; without any, it stays as it was."""
+    for name, value in facts.items():
+        setattr(song, name, _rights(song.tenant_id, value) if name == "rights" else value)
+    if facts:
+        song.updated_at = now(session)
+
+
+def _fact(song: Song, name: str) -> Any:
+    if name != "rights":
+        return getattr(song, name)
+    return [{field: getattr(right, field) for field in _RIGHT_FIELDS} for right in song.rights]
+
+
+def _rights(tenant_id: str, dumped: list[dict[str, Any]]) -> list[Right]:
+    return [Right(id=new_id(), tenant_id=tenant_id, **right) for right in dumped]
+
+
+def _conditions(wanted: SongFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.isrc is not None:
+        try:
+            conditions.append(Song.isrc == identifiers.isrc(wanted.isrc))
+        except ValueError as error:
+            raise InvalidRequest(f"isrc: {error}") from error
+    if wanted.artist is not None:
+        conditions.append(func.lower(Song.artist) == func.lower(wanted.artist))
+    if wanted.q is not None:
+        columns = (Song.title, Song.artist, Song.key)
+        conditions.append(or_(*(column.icontains(wanted.q, autoescape=True) for column in columns)))
+    return conditions

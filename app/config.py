@@ -1,0 +1,93 @@
+"""Settings: every environment variable (prefix `ROOTNOTE_`), read and validated once."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """How this process runs; the defaults are the embedded set-up, all of it under `data_dir`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ROOTNOTE_", env_ignore_empty=True, frozen=True, protected_namespaces=()
+    )
+
+    data_dir: Annotated[Path, Field(validate_default=True)] = Path("data")
+    database_url: str = Field(default_factory=lambda known: f"sqlite:///{known['data_dir']}/rootnote.db")
+    broker_url: str = Field(default_factory=lambda known: f"redis+socket://{known['data_dir']}/valkey.sock")
+    storage_url: str = Field(default_factory=lambda known: f"file://{known['data_dir']}/objects")
+
+    models: Annotated[tuple[Path, ...], NoDecode] = (Path("starter"),)
+    """Folders of the models to register at start; in the environment, separated by `os.pathsep`."""
+    model_name: str = "starter"
+    """The model that this worker holds, and the one meant when a request names none."""
+    device: str = "auto"
+
+    lease_seconds: float = Field(default=60.0, gt=0)
+    heartbeat_seconds: float = Field(default=5.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    retry_seconds: float = Field(default=2.0, ge=0)
+    """Wait before the second attempt; doubles with each further one."""
+    sweep_seconds: float = Field(default=1.0, gt=0)
+    ring_seconds: float = Field(default=2.0, gt=0)
+    """Wait before a queued job is rung again; doubles with each ring up to `ring_max_seconds`."""
+    ring_max_seconds: float = Field(default=60.0, gt=0)
+    queue_ttl_seconds: float = Field(default=86_400.0, gt=0)
+
+    max_upload_bytes: int = Field(default=50 * MEBIBYTE, gt=0)
+    max_decoded_bytes: int = Field(default=512 * MEBIBYTE, gt=0)
+    min_seconds: float = Field(default=1.0, gt=0)
+    max_seconds: float = Field(default=600.0, gt=0)
+    max_channels: int = Field(default=8, ge=1)
+    min_rate: int = Field(default=8_000, ge=1)
+    max_rate: int = Field(default=192_000, ge=1)
+    job_seconds: float = Field(default=900.0, gt=0)
+    """Wall time that one attempt at an attribution may take."""
+    decode_seconds: float = Field(default=60.0, gt=0)
+    """Wall and CPU time that decoding one track may take."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    log_json: bool = False
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().absolute()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, folders: Any) -> Any:
+        return tuple(part for part in folders.split(os.pathsep) if part) if isinstance(folders, str) else folders
+
+    @field_validator("database_url")
+    @classmethod
+    def _driver(cls, url: str) -> str:
+        scheme, separator, rest = url.partition("://")
+        if scheme in {"postgres", "postgresql"}:
+            return f"postgresql+psycopg{separator}{rest}"
+        if scheme not in {"sqlite", "postgresql+psycopg"}:
+            raise ValueError("the database is SQLite or Postgres: sqlite:///… or postgresql://…")
+        return url
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("a lease must outlast two heartbeats")
+        if self.min_seconds >= self.max_seconds or self.min_rate > self.max_rate:
+            raise ValueError("a lower limit lies above its upper limit")
+        return self
+
+
+@lru_cache
+def settings() -> Settings:
+    """The settings of this process, from its environment."""
+    return Settings()

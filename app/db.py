@@ -1,0 +1,220 @@
+"""Engines, the one commit, and every branch between SQLite and Postgres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    DateTime,
+    Engine,
+    Float,
+    MetaData,
+    String,
+    TypeDecorator,
+    create_engine,
+    event,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
+
+from app.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+
+    from app.config import Settings
+
+Hook = Callable[[], None]
+_HOOKS = "after_commit"
+_NOW = "now"
+BUSY_MILLISECONDS = 10_000
+LOCK_NUMBER = 0x726F6F74
+
+
+def utcnow() -> datetime:
+    """The present instant, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: aware in Python, always UTC in the database; a naive datetime is refused (ValueError)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC; SQLite keeps no zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without a time zone")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From UTC; SQLite kept no zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+"""A JSON column; NaN and infinity are refused (ValueError)."""
+
+
+class Base(DeclarativeBase):
+    """Portable column types and predictable constraint names for every table."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it as a plain class attribute)
+        datetime: UtcDateTime,
+        dict[str, Any]: Json,
+        list[dict[str, Any]]: Json,
+        float: Float(53),
+    }
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database: `write` for transactions, `read` for reading alone, and the clock that dates what is written."""
+
+    write: Engine
+    read: Engine
+    clock: Callable[[], datetime] = utcnow
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.write.dispose()
+        self.read.dispose()
+
+
+def engines(settings: Settings) -> Database:
+    """The database of these settings; no connection is made yet.
+
+    A SQLite file's folder is created; raises DatabaseUnavailable when it cannot be.
+    """
+    options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False), "pool_pre_ping": True}
+    url = make_url(settings.database_url)
+    if url.get_backend_name() != "sqlite":
+        write = create_engine(url, connect_args={"connect_timeout": 5}, **options)
+        return Database(write, write.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True))
+    if url.database:
+        _make_folder(Path(url.database).parent)
+    return Database(_sqlite(url, "BEGIN IMMEDIATE", options), _sqlite(url, "BEGIN", options, read_only=True))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseUnavailable(f"{folder} cannot be created") from error
+
+
+def _sqlite(url: Any, begin: str, options: dict[str, Any], *, read_only: bool = False) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000}, **options)
+
+    def prepare(connection: DBAPIConnection, _: object) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN is neither immediate nor before reads
+        cursor = connection.cursor()
+        pragmas = ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"]
+        for pragma in [*pragmas, "query_only = ON"] if read_only else pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+@contextmanager
+def transaction(db: Database) -> Iterator[Session]:
+    """One unit of work: commits at the end (the only commit there is), then runs what `after_commit` was given.
+
+    An exception rolls everything back and drops the hooks. Hooks run with no connection held.
+    Raises DatabaseUnavailable when the database does not answer.
+    """
+    with _session(db.write, db.clock()) as session:
+        yield session
+        session.commit()
+        hooks: list[Hook] = session.info.pop(_HOOKS, [])
+    for hook in hooks:
+        hook()
+
+
+@contextmanager
+def reading(db: Database) -> Iterator[Session]:
+    """A consistent view for reading; writing through it fails. Raises DatabaseUnavailable."""
+    with _session(db.read, db.clock()) as session:
+        yield session
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn a database's silence into DatabaseUnavailable."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailable from error
+
+
+def lock(connection: Connection) -> None:
+    """Hold the database against others who ask for the same, until the connection's transaction ends.
+
+    On SQLite a transaction that can write is alone already.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": LOCK_NUMBER})
+
+
+@contextmanager
+def _session(engine: Engine, moment: datetime) -> Iterator[Session]:
+    with answering(), Session(engine, expire_on_commit=False, info={_NOW: moment}) as session:
+        yield session
+
+
+def bucket_start(session: Session, moment: InstrumentedAttribute[datetime], bucket: str) -> ColumnElement[str]:
+    """The first day (UTC, as YYYY-MM-DD) of the day, week (from Monday) or month that `moment` lies in."""
+    if session.get_bind().dialect.name == "sqlite":
+        steps = {"day": (), "week": ("weekday 0", "-6 days"), "month": ("start of month",)}[bucket]
+        # From the day alone: SQLite rounds to milliseconds, which can push an instant into the next week.
+        return func.date(func.substr(moment, 1, 10), *steps, type_=String)
+    return func.to_char(func.date_trunc(bucket, func.timezone("UTC", moment)), "YYYY-MM-DD", type_=String)
+
+
+def after_commit(session: Session, hook: Hook) -> None:
+    """Run `hook` once this session's transaction is committed; never, if it is rolled back."""
+    session.info.setdefault(_HOOKS, []).append(hook)
+
+
+def now(session: Session) -> datetime:
+    """The instant of this transaction: the same for everything that it writes."""
+    moment: datetime = session.info[_NOW]
+    return moment
+
+
+def ping(db: Database) -> None:
+    """Ask the database for nothing; raises DatabaseUnavailable."""
+    with reading(db) as session:
+        session.execute(text("SELECT 1"))

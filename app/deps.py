@@ -1,0 +1,110 @@
+"""What routes are given: the caller, sessions, storage, settings, a place in a list.
+
+Whatever does not wait is async, because a plain function would be sent to a thread and back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+from pydantic import AfterValidator
+from sqlalchemy.orm import Session
+
+from app.attributions.intake import Intake
+from app.config import Settings
+from app.db import Database, reading, transaction
+from app.errors import InvalidRequest, NotFound
+from app.models import DEFAULT_TENANT
+from app.storage import Storage
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the owner of every row that the request sees or makes."""
+
+    tenant_id: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a list to go on, and how many items to show."""
+
+    cursor: str | None
+    limit: int
+
+
+async def caller() -> Caller:
+    """Return the one tenant of the embedded set-up."""
+    return Caller(DEFAULT_TENANT)
+
+
+async def settings_of(request: Request) -> Settings:
+    """Return the settings that the application was made with."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def database_of(request: Request) -> Database:
+    """Return the database that the application opened."""
+    database: Database = request.app.state.database
+    return database
+
+
+async def storage_of(request: Request) -> Storage:
+    """Return the object storage that the application opened."""
+    storage: Storage = request.app.state.storage
+    return storage
+
+
+def aware(moment: datetime) -> datetime:
+    """Return an instant with its zone; without one it is taken as UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+Moment = Annotated[datetime, AfterValidator(aware)]
+DatabaseDep = Annotated[Database, Depends(database_of)]
+SettingsDep = Annotated[Settings, Depends(settings_of)]
+StorageDep = Annotated[Storage, Depends(storage_of)]
+CallerDep = Annotated[Caller, Depends(caller)]
+
+
+async def intake(database: DatabaseDep, storage: StorageDep, settings: SettingsDep) -> Intake:
+    """Return all that taking in a track needs."""
+    return Intake(database, storage, settings)
+
+
+def writing_session(database: DatabaseDep) -> Iterator[Session]:
+    """Yield the session of one unit of work, committed before the answer is sent."""
+    with transaction(database) as session:
+        yield session
+
+
+def reading_session(database: DatabaseDep) -> Iterator[Session]:
+    """Yield a session that only reads, given back before the answer is sent."""
+    with reading(database) as session:
+        yield session
+
+
+async def place(
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="The most items to show.")] = 50,
+) -> Place:
+    """Return where in a list to go on."""
+    return Place(cursor, limit)
+
+
+async def sound_address(request: Request) -> None:
+    """Refuse NUL characters, which Postgres cannot hold; raises NotFound (path) or InvalidRequest (query)."""
+    if "\x00" in request.url.path or "%00" in request.url.path:
+        raise NotFound
+    if "%00" in request.url.query:
+        raise InvalidRequest("the query holds a NUL character")
+
+
+IntakeDep = Annotated[Intake, Depends(intake)]
+WriteDep = Annotated[Session, Depends(writing_session, scope="function")]
+ReadDep = Annotated[Session, Depends(reading_session, scope="function")]
+PlaceDep = Annotated[Place, Depends(place)]

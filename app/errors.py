@@ -1,0 +1,199 @@
+"""What can go wrong, as types: each carries its HTTP status and the stable slug of its problem document.
+
+ServiceError
+├── InvalidRequest · MissingFile · UnknownModel · UnknownMethod · BadCursor · NotFound · MethodNotAllowed · Conflict
+├── InvalidModel
+├── AudioError
+│   ├── Empty · TooLarge · NotAudio · Truncated
+│   ├── TooManyChannels · BadSampleRate · TooShort · TooLong
+│   └── Silent · NotFinite
+├── AudioMissing · AudioCorrupt
+├── AttemptsExhausted · InvalidResult
+└── Unavailable (retryable)
+    └── DatabaseUnavailable · StorageUnavailable · DecoderFailed
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """An error that means something to the caller: HTTP `status`, `type` as slug, `title`, and whether to try again."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong on our side"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+
+
+class InvalidRequest(ServiceError):
+    """The request does not have the form that the interface asks for."""
+
+    status, type, title = 422, "invalid-request", "The request is not valid"
+
+
+class MissingFile(InvalidRequest):
+    """A track was to be sent, and no file came."""
+
+    type, title = "missing-file", "No audio file was sent"
+
+
+class UnknownModel(InvalidRequest):
+    """The named model is not registered."""
+
+    type, title = "unknown-model", "This model is not registered"
+
+
+class UnknownMethod(InvalidRequest):
+    """The named method does not exist."""
+
+    type, title = "unknown-method", "This method does not exist"
+
+
+class BadCursor(InvalidRequest):
+    """A page's cursor was not made by this service, or for another list."""
+
+    status, type, title = 400, "bad-cursor", "This cursor is not valid here"
+
+
+class InvalidModel(ServiceError):
+    """A model's folder lacks a file, or one that says what it must."""
+
+    status, type, title = 422, "invalid-model", "The model's folder is not valid"
+
+
+class NotFound(ServiceError):
+    """Nothing of that id belongs to the caller."""
+
+    status, type, title = 404, "not-found", "There is nothing here"
+
+
+class MethodNotAllowed(ServiceError):
+    """The address exists, but not for this verb."""
+
+    status, type, title = 405, "method-not-allowed", "This method is not allowed here"
+
+
+class Conflict(ServiceError):
+    """The present state does not allow it."""
+
+    status, type, title = 409, "conflict", "The present state does not allow this"
+
+
+class AudioError(ServiceError):
+    """The track cannot be used; seen at POST when its header shows it, else in the job."""
+
+    status = 422
+
+
+class Empty(AudioError):
+    """The upload holds no byte."""
+
+    type, title = "empty", "The file is empty"
+
+
+class TooLarge(AudioError):
+    """More bytes than allowed, as sent or decoded."""
+
+    status, type, title = 413, "too-large", "The file is too large"
+
+
+class NotAudio(AudioError):
+    """No known audio format."""
+
+    status, type, title = 415, "not-audio", "The file is not audio in a known format"
+
+
+class Truncated(AudioError):
+    """The file ends before the audio that it announces."""
+
+    type, title = "truncated", "The file ends before its audio does"
+
+
+class TooManyChannels(AudioError):
+    """More channels than allowed."""
+
+    type, title = "too-many-channels", "The audio has too many channels"
+
+
+class BadSampleRate(AudioError):
+    """A sampling rate outside the allowed range."""
+
+    type, title = "bad-sample-rate", "The sampling rate is out of range"
+
+
+class TooShort(AudioError):
+    """Less audio than can be attributed."""
+
+    type, title = "too-short", "The audio is too short"
+
+
+class TooLong(AudioError):
+    """More audio than is attributed at once."""
+
+    type, title = "too-long", "The audio is too long"
+
+
+class Silent(AudioError):
+    """Nothing to hear."""
+
+    type, title = "silent", "The audio is silent"
+
+
+class NotFinite(AudioError):
+    """Samples that are not finite numbers."""
+
+    type, title = "not-finite", "The audio holds samples that are not finite numbers"
+
+
+class AudioMissing(ServiceError):
+    """The stored track is gone."""
+
+    status, type, title = 410, "audio-missing", "The stored audio is gone"
+
+
+class AudioCorrupt(ServiceError):
+    """The stored track is not the one that was sent: its digest differs."""
+
+    type, title = "audio-corrupt", "The stored audio is damaged"
+
+
+class AttemptsExhausted(ServiceError):
+    """Every allowed attempt ended without an answer, usually because the worker died."""
+
+    type, title = "attempts-exhausted", "Every attempt ended without an answer"
+
+
+class InvalidResult(ServiceError):
+    """A worker handed in a result that breaks the rules of one."""
+
+    type, title = "invalid-result", "The computed result is not valid"
+
+
+class Unavailable(ServiceError):
+    """A part that this service needs does not answer; trying again later can help."""
+
+    status, type, title, retryable = 503, "unavailable", "A part of the service is not available", True
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer."""
+
+    type, title = "database-unavailable", "The database is not available"
+
+
+class StorageUnavailable(Unavailable):
+    """The object storage does not answer."""
+
+    type, title = "storage-unavailable", "The storage is not available"
+
+
+class DecoderFailed(Unavailable):
+    """The decoding process could not be run, or was killed from outside."""
+
+    type, title = "decoder-failed", "The audio decoder could not run"

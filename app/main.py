@@ -1,0 +1,88 @@
+"""The HTTP application: its routers, what surrounds a request, and what is opened and closed with it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.routing import APIRoute
+
+from app import config, health, logs, problems
+from app.attributions import routes as attributions
+from app.catalogue import model_routes as models
+from app.catalogue import routes as catalogue
+from app.config import Settings
+from app.db import engines
+from app.deps import sound_address
+from app.errors import MethodNotAllowed
+from app.metrics import RequestMetrics
+from app.middleware import BodyLimit, RequestContext
+from app.storage import Storage
+
+ROUTERS = (attributions.router, catalogue.router, models.router, health.router)
+
+# What a multipart form may hold beside the track.
+ENVELOPE_BYTES = 64 * 1024
+
+_DESCRIPTION = """Send a track that a generative music model made; learn which songs of its training set influenced it
+most, found by machine unlearning, and follow every song's influence over time.
+
+Failing answers are problem documents (RFC 9457) with a stable `type`. Lists are read by cursor: pass `next_cursor` as
+`cursor` until it is null. Every answer has an `X-Request-ID`, the caller's own where one was sent."""
+
+
+class Api(FastAPI):
+    """The application; its description of itself has the problem document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            template = "#/components/schemas/{model}"
+            problem = problems.Problem.model_json_schema(ref_template=template)
+            document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        return super().openapi()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Make the application; without settings, with those of the environment."""
+    if settings is None:
+        settings = config.settings()
+        logs.configure(settings)
+    app = Api(
+        title="Rootnote",
+        version=version("rootnote"),
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        redoc_url=None,
+        dependencies=[Depends(sound_address)],
+    )
+    app.state.settings, app.state.metrics = settings, RequestMetrics()
+    for router in ROUTERS:
+        app.include_router(router)
+    problems.install(app)
+    app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_wrong_method)
+    app.add_middleware(BodyLimit, limit=settings.max_upload_bytes + ENVELOPE_BYTES)
+    app.add_middleware(RequestContext, observe=app.state.metrics.observe)
+    return app
+
+
+async def _wrong_method(request: Request, _: HTTPException) -> Response:
+    # The framework names the methods of the first route alone, and an address often has several.
+    routes = (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute))
+    here = (route for route in routes if route.path_regex.match(request.url.path))
+    allowed = sorted(set().union(*(route.methods or () for route in here)))
+    return problems.respond(request, MethodNotAllowed(), {"Allow": ", ".join(allowed)})
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    app.state.storage = Storage.open(settings.storage_url)
+    app.state.database = engines(settings)
+    try:
+        yield
+    finally:
+        app.state.database.close()

@@ -1,0 +1,53 @@
+"""The schema brought up to date by Alembic, from any folder and in an installed package too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import migrations
+from app.db import answering, engines, lock, reading
+
+if TYPE_CHECKING:
+    from app.config import Settings
+    from app.db import Database
+
+
+def upgrade(settings: Settings, revision: str = "head") -> None:
+    """Bring the schema up to `revision`; several processes may try at once. Raises DatabaseUnavailable."""
+    _run(settings, revision, up=True)
+
+
+def downgrade(settings: Settings, revision: str = "base") -> None:
+    """Take the schema back to `revision`, "base" meaning no tables at all. Raises DatabaseUnavailable."""
+    _run(settings, revision, up=False)
+
+
+def is_current(db: Database) -> bool:
+    """Whether every migration has been applied; raises DatabaseUnavailable."""
+    with reading(db) as session:
+        found = MigrationContext.configure(session.connection()).get_current_heads()
+    return set(found) == set(ScriptDirectory.from_config(_config()).get_heads())
+
+
+def _run(settings: Settings, revision: str, *, up: bool) -> None:
+    db = engines(settings)
+    try:
+        with answering(), db.write.begin() as connection:
+            lock(connection)
+            config = _config()
+            config.attributes["connection"] = connection
+            (command.upgrade if up else command.downgrade)(config, revision)
+    finally:
+        db.close()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    return config

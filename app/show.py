@@ -1,0 +1,124 @@
+"""What the command line shows: a job's progress, a ranking, a history."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from app.attributions.schemas import Attribution, InfluenceRow
+from app.attributions.waiting import ENDED
+from app.catalogue.schemas import HistoryRow, ImportReport, Song
+from app.client import Watch
+from app.models import Stage, Status
+
+PLAIN_WIDTH = 110
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that is wide enough for a ranking where nobody says how wide it is."""
+    plain = Console(stderr=stderr, highlight=False)
+    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
+
+
+def error(out: Console, title: str, detail: str) -> None:
+    """Show what went wrong, in words."""
+    out.print(f"[bold red]{escape(title)}[/]")
+    if detail != title:
+        out.print(escape(detail), soft_wrap=True)
+
+
+@contextmanager
+def progress(out: Console) -> Iterator[Watch]:
+    """Show every answer about a job as it comes: one changing line on a terminal, else a line a stage."""
+    if out.is_terminal:
+        with out.status("sending") as status:
+            yield lambda seen: status.update(_standing(seen))
+    else:
+        shown: list[str] = []
+
+        def lines(seen: Attribution) -> None:
+            for word in _passed(seen):
+                if word not in shown:
+                    shown.append(word)
+                    out.print(f"  {word}")
+
+        yield lines
+
+
+def ranking(out: Console, attribution: Attribution, rows: Iterable[InfluenceRow]) -> None:
+    """Show the ranked songs, the remainder that no song explains, and how far it can be trusted."""
+    table = Table(title=f"Songs behind {escape(attribution.audio.filename or attribution.id)}", title_justify="left")
+    for name in ("#", "title", "artist"):
+        table.add_column(name, justify="right" if name == "#" else "left", overflow="fold")
+    for name in ("score", "share", "background"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        song = (escape(row.song.title), escape(row.song.artist))
+        table.add_row(
+            str(row.rank), *song, f"{row.score:.4g}", f"{row.share:.1%}", f"{row.background_percentile:.1f} %"
+        )
+    out.print(table)
+    out.print("background: per cent of unrelated generated tracks that score lower for the song", style="dim")
+    if attribution.result is not None:
+        result = attribution.result
+        out.print(f"unattributed: {result.unattributed or 0:.1%}")
+        out.print(f"method: {result.method}, reliability: {_reliability(result.reliability)}")
+        out.print(f"seconds: {_seconds(result.timings)}", soft_wrap=True)
+
+
+def history(out: Console, song: Song, rows: Iterable[HistoryRow]) -> None:
+    """Show in which tracks a song was found."""
+    table = Table(title=f"Influence history of {escape(song.title)} by {escape(song.artist)}", title_justify="left")
+    for name in ("when", "track", "model"):
+        table.add_column(name, overflow="fold")
+    for name in ("rank", "score", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        track = row.attribution.filename or row.attribution.id
+        names = (f"{row.at:%Y-%m-%d %H:%M:%S} UTC", escape(track), escape(row.model.name))
+        table.add_row(*names, str(row.rank), f"{row.score:.4g}", f"{row.share:.1%}")
+    out.print(table)
+    if not table.row_count:
+        out.print("found in no track yet")
+
+
+def imported(out: Console, report: ImportReport) -> None:
+    """Show what an import did."""
+    would = "would be " if report.dry_run else ""
+    counts = f"{report.created} {would}created, {report.updated} {would}updated, {report.unchanged} unchanged"
+    out.print(f"{report.rows} rows: {counts}, {len(report.errors)} left out")
+    for kind, each in [("error", row) for row in report.errors] + [("warning", row) for row in report.warnings]:
+        out.print(escape(f"  line {each.line}, {each.field or 'whole line'}: {kind}: {each.message}"))
+    if report.ignored_columns:
+        out.print(escape(f"  columns not known and left out: {', '.join(report.ignored_columns)}"))
+
+
+def _passed(seen: Attribution) -> tuple[str, ...]:
+    """Name every state up to the present one: a quick job passes several between two looks."""
+    if seen.status is Status.SUCCEEDED:
+        return (*Stage, seen.status)
+    if seen.status is Status.RUNNING and seen.stage is not None:
+        return tuple(Stage)[: tuple(Stage).index(seen.stage) + 1]
+    return (seen.status,)
+
+
+def _word(seen: Attribution) -> str:
+    return str(seen.status if seen.status in ENDED or seen.stage is None else seen.stage)
+
+
+def _standing(seen: Attribution) -> str:
+    running = seen.status not in ENDED and seen.stage is not None
+    return f"{_word(seen)} {seen.progress:.0%}" if running else _word(seen)
+
+
+def _reliability(facts: Mapping[str, Any]) -> str:
+    rest = ", ".join(f"{name} {value:.2f}" for name, value in facts.items() if isinstance(value, int | float))
+    return f"{facts.get('verdict', 'unknown')} ({rest})" if rest else str(facts.get("verdict", "unknown"))
+
+
+def _seconds(timings: Mapping[str, float]) -> str:
+    each = ", ".join(f"{name} {seconds:.2f}" for name, seconds in timings.items())
+    return f"{each}; together {sum(timings.values()):.2f}"

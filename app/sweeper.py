@@ -1,0 +1,40 @@
+"""The sweeper: a loop of its own that ends lapsed leases, rings again for what waits, and expires what waited too long.
+
+It has no state: any number may run, and one that was killed is missed for no longer than the next takes to start.
+"""
+
+import threading
+from contextlib import closing
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.attributions import sweeping
+from app.config import Settings
+from app.db import Database, engines, transaction
+from app.errors import DatabaseUnavailable
+
+LONGEST_PAUSE_SECONDS = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Sweep every `sweep_seconds` until `stop` is set; a database that is away is waited for, ever longer."""
+    pause = settings.sweep_seconds
+    with closing(engines(settings)) as db:
+        while not stop.wait(pause):
+            pause = settings.sweep_seconds if once(db, settings) else min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def once(db: Database, settings: Settings) -> bool:
+    """Sweep once; False when the database did not allow it."""
+    try:
+        with transaction(db) as session:
+            swept = sweeping.sweep(session, settings=settings)
+    except (DatabaseUnavailable, SQLAlchemyError) as error:
+        _log.warning("not swept", error=repr(error))
+        return False
+    if swept.lapsed or swept.expired or swept.rung:
+        _log.info("swept", lapsed=swept.lapsed, expired=swept.expired, rung=swept.rung)
+    return True

@@ -1,0 +1,1 @@
+"""Everything that produced a figure: training the starter, measuring it, and the results."""

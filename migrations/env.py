@@ -1,0 +1,35 @@
+"""Run by Alembic, from its command line or from `app.db.migrate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alembic import context
+
+import app.models  # noqa: F401 (fills the metadata)
+from app.config import settings
+from app.db import Base, engines
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=connection.dialect.name == "sqlite",
+        compare_server_default=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    database = engines(settings())
+    with database.write.begin() as connection:
+        run(connection)
+    database.close()

@@ -1,0 +1,41 @@
+"""The HTTP application over a migrated database, with one registered model and no broker."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.catalogue.registry import register_model
+from app.config import Settings
+from app.db import Database, transaction
+from app.deps import Caller, caller
+from app.main import create_app
+from app.models import DEFAULT_TENANT, Model
+from tests.app.world import model_folder
+
+
+@pytest.fixture
+def app(database_settings: Settings) -> FastAPI:
+    return create_app(database_settings)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def model(database: Database, settings: Settings) -> Model:
+    with transaction(database) as session:
+        return register_model(session, DEFAULT_TENANT, model_folder(settings.data_dir))
+
+
+@pytest.fixture
+def stranger(database_settings: Settings) -> Iterator[TestClient]:
+    """Another tenant, at the same database."""
+    app = create_app(database_settings)
+    app.dependency_overrides[caller] = lambda: Caller("stranger")
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client

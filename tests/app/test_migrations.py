@@ -1,0 +1,79 @@
+"""The real migrations, on both databases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, select
+
+from app import migrate
+from app.db import Base, engines, reading, transaction
+from app.models import DEFAULT_TENANT, Right, Song, Tenant
+
+ROOT = Path(__file__).parents[2]
+BOTH = pytest.mark.parametrize("empty_database_settings", ["sqlite", "postgres"], indirect=True)
+
+
+@BOTH
+def test_tables_and_migrations_agree(empty_database_settings):
+    migrate.upgrade(empty_database_settings)
+    with closing(engines(empty_database_settings)) as db, db.read.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+@BOTH
+def test_the_default_tenant_is_there_from_the_first_migration_on(empty_database_settings):
+    migrate.upgrade(empty_database_settings)
+    with closing(engines(empty_database_settings)) as db, reading(db) as session:
+        assert session.scalars(select(Tenant.id)).all() == [DEFAULT_TENANT]
+
+
+@BOTH
+def test_down_removes_everything_even_with_data_and_up_works_again(empty_database_settings):
+    settings = empty_database_settings
+    migrate.upgrade(settings)
+    with closing(engines(settings)) as db:
+        with transaction(db) as session:
+            song = Song(id="s", tenant_id=DEFAULT_TENANT, key="k", title="t", artist="a")
+            session.add(song)
+            session.flush()
+            session.add(Right(tenant_id=DEFAULT_TENANT, song_id="s", party="p", role="author", share=1.0))
+        assert migrate.is_current(db)
+    migrate.downgrade(settings)
+    with closing(engines(settings)) as db:
+        assert set(inspect(db.read).get_table_names()) <= {"alembic_version"}
+        assert not migrate.is_current(db)
+    migrate.upgrade(settings)
+    with closing(engines(settings)) as db, reading(db) as session:
+        assert session.scalars(select(Song.id)).all() == []
+
+
+@BOTH
+def test_again_and_from_several_places_at_once_changes_nothing(empty_database_settings):
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(migrate.upgrade, empty_database_settings) for _ in range(3)]:
+            done.result()
+    migrate.upgrade(empty_database_settings)
+    with closing(engines(empty_database_settings)) as db:
+        assert migrate.is_current(db)
+
+
+def test_the_command_line_of_alembic_works_too(settings):
+    environment = os.environ | {"ROOTNOTE_DATA_DIR": str(settings.data_dir)}
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "-c", str(ROOT / "pyproject.toml"), "upgrade", "head"],
+        cwd=settings.data_dir,
+        env=environment,
+        check=True,
+    )
+    with closing(engines(settings)) as db:
+        assert migrate.is_current(db)

@@ -1,0 +1,119 @@
+"""The interface describes itself whole: stable names, examples that are true, and every problem."""
+
+import pytest
+
+from app.attributions import schemas as attributions
+from app.catalogue import model_schemas as models
+from app.catalogue import schemas as catalogue
+from app.config import Settings
+from app.main import create_app
+from app.problems import Problem
+
+OPERATIONS = {
+    "createAttribution": ("post", "/v1/attributions"),
+    "listAttributions": ("get", "/v1/attributions"),
+    "getAttribution": ("get", "/v1/attributions/{attribution_id}"),
+    "listInfluences": ("get", "/v1/attributions/{attribution_id}/influences"),
+    "cancelAttribution": ("post", "/v1/attributions/{attribution_id}/cancel"),
+    "createSong": ("post", "/v1/songs"),
+    "listSongs": ("get", "/v1/songs"),
+    "importSongs": ("post", "/v1/songs/import"),
+    "getSong": ("get", "/v1/songs/{song_id}"),
+    "changeSong": ("patch", "/v1/songs/{song_id}"),
+    "putSongAudio": ("put", "/v1/songs/{song_id}/audio"),
+    "listSongInfluences": ("get", "/v1/songs/{song_id}/influences"),
+    "getSongInfluenceHistory": ("get", "/v1/songs/{song_id}/influence-history"),
+    "listModels": ("get", "/v1/models"),
+    "getModel": ("get", "/v1/models/{model}"),
+    "getHealth": ("get", "/healthz"),
+    "getReadiness": ("get", "/readyz"),
+    "getMetrics": ("get", "/metrics"),
+}
+SCHEMAS = [
+    attributions.Attribution,
+    attributions.AttributionPage,
+    attributions.InfluencePage,
+    attributions.InfluenceRow,
+    catalogue.HistoryPoint,
+    catalogue.HistoryRow,
+    catalogue.ImportReport,
+    catalogue.Song,
+    catalogue.SongChanges,
+    catalogue.SongFacts,
+    models.Model,
+    Problem,
+]
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    return create_app(Settings(data_dir=tmp_path_factory.mktemp("api"))).openapi()
+
+
+def operations(described):
+    for address, methods in described["paths"].items():
+        for method, operation in methods.items():
+            yield method, address, operation
+
+
+def references(part):
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from references(each)
+
+
+def test_operations_keep_their_names(described):
+    found = {operation["operationId"]: (method, address) for method, address, operation in operations(described)}
+    assert found == OPERATIONS
+
+
+def test_every_operation_says_what_it_is_for(described):
+    for _, address, operation in operations(described):
+        assert operation["summary"], address
+        assert operation["description"], address
+
+
+def test_every_reference_leads_somewhere(described):
+    schemas = {f"#/components/schemas/{name}" for name in described["components"]["schemas"]}
+    assert set(references(described)) <= schemas
+
+
+def test_every_failing_answer_is_a_problem(described):
+    for _, address, operation in operations(described):
+        failing = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
+        assert failing or not address.startswith("/v1"), address
+        for status, answer in failing.items():
+            assert list(answer["content"]) == ["application/problem+json"], (address, status)
+
+
+def test_bodies_are_described_as_they_are_sent(described):
+    sent = {
+        operation["operationId"]: list(operation["requestBody"]["content"])
+        for *_, operation in operations(described)
+        if "requestBody" in operation
+    }
+    assert sent == {
+        "createAttribution": ["multipart/form-data"],
+        "createSong": ["application/json"],
+        "changeSong": ["application/json"],
+        "importSongs": ["text/csv"],
+        "putSongAudio": ["audio/*"],
+    }
+    assert described["components"]["schemas"]["NewTrack"]["required"] == ["audio"]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_every_example_is_true_and_told(schema, described):
+    example = schema.model_json_schema()["example"]
+    shown = schema.model_validate(example).model_dump(mode="json", exclude_unset=True)
+    assert shown | {"warnings": []} == example | {"warnings": []}
+    assert set(described["components"]["schemas"][schema.__name__]["example"]) <= set(example)
+
+
+def test_the_documentation_is_served(client):
+    assert client.get("/docs").status_code == 200
+    assert client.get("/openapi.json").json()["info"]["title"] == "Rootnote"

@@ -1,0 +1,164 @@
+"""What is measured of a segment, and under which noise.
+
+    x_t = α x + σ ε,   v = α ε − σ x,   α = cos(πt/2),  σ = sin(πt/2)      (v-prediction, arXiv 2202.00512)
+    loss            L(x; θ) = E_{t,ε} mean_{c, f: m_f = 1} (v_θ(x_t, t) − v)²
+    squared output  Q(x; θ) = E_{t,ε} mean_{c, f: m_f = 1} v_θ(x_t, t)²     (D-TRAK, arXiv 2311.00500)
+
+Only L is unlearning; Q is an empirical surrogate. Masked frames are silenced before noise is added and left out of the
+mean, so what lies in the padding never matters. A segment without music has measure 0 and gradient 0.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from math import pi
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from worker.attribution.types import Conditioning, Model, Params, Progress, Segments, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.attribution.noise import Grid
+
+
+class Measure(StrEnum):
+    """The function of a segment whose gradient or change is taken."""
+
+    LOSS = "loss"
+    SQUARED_OUTPUT = "squared_output"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is measured, over which draws, and how many samples (segment × draw) share a forward pass.
+
+    `batch` changes speed and memory, never a result beyond rounding.
+    """
+
+    measure: Measure
+    grid: Grid
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"a batch holds at least one sample: got {self.batch}")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Noised segments, segment-major (b = segment × draw): noisy and target [b, c, f], level [b], mask [b, f]."""
+
+    noisy: Tensor
+    target: Tensor
+    level: Tensor
+    mask: Tensor
+    cond: Conditioning
+
+
+def schedule(level: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (α, σ) = (cos πt/2, sin πt/2), variance preserving: α² + σ² = 1."""
+    return torch.cos(level * pi / 2), torch.sin(level * pi / 2)
+
+
+def diffuse(segments: Segments, grid: Grid) -> Samples:
+    """Add every draw of `grid` to every segment: s segments become b = s × draws samples."""
+    latents, mask = segments.latents, segments.mask.to(segments.latents)
+    level = grid.levels()
+    alpha, sigma = (x.to(latents)[:, None, None] for x in schedule(level))
+    noise = grid.noise((latents.shape[1], latents.shape[2])).to(latents)
+    clean = (latents * mask[:, None])[:, None]
+    return Samples(
+        noisy=(alpha * clean + sigma * noise).flatten(0, 1),
+        target=(alpha * noise - sigma * clean).flatten(0, 1),
+        level=level.to(latents).repeat(len(segments)),
+        mask=mask.repeat_interleave(grid.draws, 0),
+        cond=segments.cond.repeat(grid.draws),
+    )
+
+
+def masked_mean_square(x: Tensor, mask: Tensor) -> Tensor:
+    """Return Σ m x² / (c Σ m) of each sample: x [b, c, f], mask [b, f] → [b]; 0 where nothing is unmasked."""
+    music = mask.sum(1).clamp(min=1)
+    return (x.square() * mask[:, None]).sum((1, 2)) / (x.shape[1] * music)
+
+
+def measured(model: Model, params: Params, segments: Segments, probe: Probe) -> Tensor:
+    """Return M(x_i; θ, t_d, ε_d) of every segment and draw in one forward pass, differentiable: [s, draws]."""
+    samples = diffuse(segments, probe.grid)
+    output = model.output(params, samples.noisy, samples.level, samples.cond)
+    output = output.to(samples.target.dtype)
+    error = output - samples.target if probe.measure is Measure.LOSS else output
+    return masked_mean_square(error, samples.mask).view(len(segments), probe.grid.draws)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle of segments × draws that fits one forward pass, and the fraction of the work done after it."""
+
+    rows: slice
+    columns: slice
+    probe: Probe
+    done: float
+
+
+def blocks(segments: int, probe: Probe) -> Iterator[Block]:
+    """Cut segments × draws into rectangles of at most `probe.batch` samples, the draws of a segment side by side."""
+    draws, batch = probe.grid.draws, probe.batch
+    wide, tall = min(draws, batch), max(batch // draws, 1)
+    for top in range(0, segments, tall):
+        bottom = min(top + tall, segments)
+        for left in range(0, draws, wide):
+            right = min(left + wide, draws)
+            part = replace(probe, grid=probe.grid.subset(range(left, right)))
+            done = (top * draws + (bottom - top) * right) / (segments * draws)
+            yield Block(slice(top, bottom), slice(left, right), part, done)
+
+
+def values(model: Model, params: Params, segments: Segments, probe: Probe, progress: Progress = silent) -> Tensor:
+    """Return M(x_i; θ, t_d, ε_d) without gradients and without TF32: [s, draws] on the model's device.
+
+    `params` replace weights by name, none means the resident ones. Segments may lie on another device than the model:
+    they are moved a block at a time. Raises ValueError as `require_ready` does.
+    """
+    require_ready(model, segments)
+    result = torch.empty(len(segments), probe.grid.draws, dtype=segments.latents.dtype, device=model.device)
+    with torch.no_grad(), exact_float32():
+        for block in blocks(len(segments), probe):
+            part = segments[block.rows].to(model.device)
+            result[block.rows, block.columns] = measured(model, params, part, block.probe)
+            progress(block.done)
+    return result
+
+
+def require_ready(model: Model, segments: Segments) -> None:
+    """Raise ValueError where a result would be random or meaningless.
+
+    That is: a model in training mode, no segments, latents of less than single precision or not finite.
+    """
+    if model.module.training:
+        raise ValueError("the model is in training mode: dropout would make every answer another one; call eval()")
+    if not len(segments):
+        raise ValueError("there are no segments to measure")
+    if segments.latents.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"latents are float32 (or float64 in an oracle), not {segments.latents.dtype}")
+    if not bool(segments.latents.isfinite().all()):
+        raise ValueError("latents hold NaN or infinity")
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Multiply float32 matrices in float32 (no TF32, no bfloat16 passes) inside the block; settings are restored."""
+    matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = convolution

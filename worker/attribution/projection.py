@@ -1,0 +1,181 @@
+"""Random projections that keep inner products: a gradient of millions of numbers becomes a row of k.
+
+    E[⟨P x, P y⟩] = ⟨x, y⟩,   Var ≤ (‖x‖²‖y‖² + ⟨x, y⟩²) / k      (count sketch; sparse JL, arXiv 1012.1577)
+
+Used on gradients as in TRAK (arXiv 2303.14186) and GraSS (arXiv 2505.18976). Every weight has its own slice of P, a
+pure function of (seed, weight name), the same on every device and in every process, so slices can be applied one weight
+at a time inside a backward pass and rows of the index stay comparable for ever. Pᵀ turns a direction of the projected
+space back into a step of the weights: ⟨g, Pᵀu⟩ = ⟨P g, u⟩ exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import accumulate
+from math import sqrt
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every torch reader knows
+from torch import Tensor
+
+from worker.attribution.noise import counter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.attribution.types import Params
+
+
+class Slice(Protocol):
+    """The part of P that belongs to one weight of p numbers."""
+
+    def project(self, gradient: Tensor) -> Tensor:
+        """Return gradient [s, p] · P_wᵀ: [s, k]."""
+        ...
+
+    def pull_back(self, vector: Tensor) -> Tensor:
+        """Return the transpose P_wᵀ u of u [k]: [p]."""
+        ...
+
+
+class Projection(Protocol):
+    """A linear map P from all selected weights to k = `dim` numbers, given weight by weight."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a projected row."""
+        ...
+
+    def slice(self, name: str, size: int, device: torch.device) -> Slice:
+        """Return the slice of the weight `name` of `size` numbers, ready on `device`."""
+        ...
+
+
+@dataclass(frozen=True)
+class SJLT:
+    """Sparse Johnson-Lindenstrauss transform with `nonzeros` non-zero entries ±1/√nonzeros in every column.
+
+    The k rows fall into `nonzeros` blocks (Kane and Nelson's block construction, arXiv 1012.1577); each is a count
+    sketch of its own. Raises ValueError where `nonzeros` does not divide `dim`.
+    """
+
+    seed: int
+    dim: int
+    nonzeros: int = 1
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.dim < 1 or self.nonzeros < 1 or self.dim % self.nonzeros:
+            raise ValueError(f"SJLT needs seed >= 0, dim >= 1 and nonzeros dividing dim: got {self}")
+
+    def slice(self, name: str, size: int, device: torch.device) -> _Sketches:
+        """Draw the signs and rotations of one weight from (seed, name); the same on every device."""
+        width = self.dim // self.nonzeros
+        return _Sketches(tuple(_sketch(self.seed, f"{name}#{i}", size, width, device) for i in range(self.nonzeros)))
+
+
+@dataclass(frozen=True)
+class _Sketch:
+    """A count sketch of p numbers into `width` buckets.
+
+    Coordinate j has the bucket h(j) = (j + rotation[j // width]) mod width and a random sign. Those within a run of
+    `width` never meet and all others meet with probability 1/width, so the variance is at most that of a fully random
+    hash, while projecting is a gather and a sum: no atomic additions, hence the same bits on every run of a GPU.
+    """
+
+    signs: Tensor  # [p] int8
+    rotations: Tensor  # [ceil(p / width)] int64
+    width: int
+
+    def project(self, gradient: Tensor) -> Tensor:
+        signed = F.pad(gradient * self.signs, (0, self._padding()))
+        runs = signed.view(len(gradient), -1, self.width)
+        return runs.gather(2, self._sources().expand(len(gradient), -1, -1)).sum(1)
+
+    def pull_back(self, vector: Tensor) -> Tensor:
+        buckets = torch.arange(self.width, device=vector.device) + self.rotations[:, None]
+        return vector[buckets % self.width].flatten()[: len(self.signs)] * self.signs
+
+    def _padding(self) -> int:
+        return len(self.rotations) * self.width - len(self.signs)
+
+    def _sources(self) -> Tensor:
+        """Return which coordinate of each run falls into each bucket: [runs, width]."""
+        return (torch.arange(self.width, device=self.signs.device) - self.rotations[:, None]) % self.width
+
+
+@dataclass(frozen=True)
+class _Sketches:
+    parts: tuple[_Sketch, ...]
+
+    def project(self, gradient: Tensor) -> Tensor:
+        _check_size(gradient.shape[-1], len(self.parts[0].signs))
+        return torch.cat([part.project(gradient) for part in self.parts], 1) / sqrt(len(self.parts))
+
+    def pull_back(self, vector: Tensor) -> Tensor:
+        _check_size(vector.shape[-1], sum(part.width for part in self.parts))
+        pieces = zip(self.parts, vector.chunk(len(self.parts)), strict=True)
+        return torch.stack([part.pull_back(piece) for part, piece in pieces]).sum(0) / sqrt(len(self.parts))
+
+
+def _sketch(seed: int, name: str, size: int, width: int, device: torch.device) -> _Sketch:
+    runs = -(-size // width)
+    stream = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+    words = counter(seed, stream).random_raw(runs + -(-size // 64)).astype("<u8")
+    rotations = (words[:runs] % np.uint64(width)).astype(np.int64)
+    signs = 1 - 2 * np.unpackbits(words[runs:].view(np.uint8))[:size].astype(np.int8)
+    return _Sketch(torch.from_numpy(signs).to(device), torch.from_numpy(rotations).to(device), width)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """No projection: the weights of `spans` (name → first and last place) side by side, k = p."""
+
+    spans: Mapping[str, tuple[int, int]]
+
+    @staticmethod
+    def of(params: Params) -> Identity:
+        """Lay out `params` in their own order."""
+        ends = list(accumulate(p.numel() for p in params.values()))
+        return Identity(dict(zip(params, zip([0, *ends], ends, strict=False), strict=True)))
+
+    @property
+    def dim(self) -> int:
+        """Numbers in all weights."""
+        return max(end for _, end in self.spans.values())
+
+    def slice(self, name: str, size: int, device: torch.device) -> _Span:  # noqa: ARG002 - Projection's face
+        """Return the place of `name` in the row; raises ValueError for an unknown weight or another size."""
+        if name not in self.spans:
+            raise ValueError(f"weight {name!r} has no place in this layout")
+        start, end = self.spans[name]
+        _check_size(size, end - start)
+        return _Span(start, end, self.dim)
+
+
+@dataclass(frozen=True)
+class _Span:
+    start: int
+    end: int
+    dim: int
+
+    def project(self, gradient: Tensor) -> Tensor:
+        return F.pad(gradient, (self.start, self.dim - self.end))
+
+    def pull_back(self, vector: Tensor) -> Tensor:
+        return vector[self.start : self.end]
+
+
+def pull_back(projection: Projection, vector: Tensor, like: Params) -> Params:
+    """Return Pᵀu, a direction in the space of the weights `like`, for u [k]: name → tensor of the weight's shape."""
+    if vector.shape != (projection.dim,):
+        raise ValueError(f"a vector of the projected space is [{projection.dim}], not {list(vector.shape)}")
+    slices = {name: projection.slice(name, weight.numel(), vector.device) for name, weight in like.items()}
+    return {name: slices[name].pull_back(vector).view(weight.shape) for name, weight in like.items()}
+
+
+def _check_size(found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(f"expected {expected} numbers, got {found}")

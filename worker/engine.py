@@ -1,0 +1,174 @@
+"""The engine: a resident pipeline and its index; a waveform goes in, a ranking of the training songs comes out."""
+
+import csv
+import importlib.metadata
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+import structlog
+import torch
+
+from worker.diffusion.layout import digest
+from worker.diffusion.stable_audio import StableAudio, load
+from worker.diffusion.windows import LEAST_MUSIC, Windows, cut
+from worker.index import Expected, Index
+from worker.methods import Bench, Report, Stages, by_index, by_unlearning
+from worker.ranking import Match, Ranking, SongInfluence, ranked
+
+__all__ = ["Engine", "EngineError", "Match", "Query", "Ranking", "SongInfluence"]
+
+_LEAST_SECONDS = 1.0
+_METHODS = {"index": by_index, "unlearn": by_unlearning}
+_PACKAGES = ("rootnote", "torch", "torchaudio", "diffusers", "transformers")
+log = structlog.get_logger(__name__)
+
+
+class EngineError(Exception):
+    """A track or a question that the engine refuses; `kind` names the problem as the service does."""
+
+    kind = "invalid-request"
+
+
+class TooShort(EngineError):
+    """The track is shorter than anything could be said about."""
+
+    kind = "too-short"
+
+
+class SilentAudio(EngineError):
+    """There is no music in the track."""
+
+    kind = "silent"
+
+
+class NotFinite(EngineError):
+    """The track holds NaN or infinite samples."""
+
+    kind = "not-finite"
+
+
+class UnknownMethod(EngineError):
+    """There is no such method."""
+
+    kind = "unknown-method"
+
+
+@dataclass(frozen=True)
+class Query:
+    """A track: samples [ch, n] float32 at `rate` Hz, the prompt that it was generated under (None: not known)."""
+
+    samples: np.ndarray
+    rate: int
+    prompt: str | None = None
+    method: Literal["index", "unlearn"] | str = "index"
+
+
+class Engine:
+    """One registered model, in memory; answers one query at a time and is the same after every one of them."""
+
+    def __init__(self, model: StableAudio, index: Index, batch: int = 16) -> None:
+        self.model, self.index = model, index
+        self.model_digest = index.manifest.model_digest
+        self.index_digest = index.manifest.index_digest
+        self._bench = Bench(model, index, batch)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto", batch: int = 16) -> "Engine":
+        """Load the registered model in `folder`: pipeline/, songs.csv, index/.
+
+        device: "cpu", "cuda", or "auto" for the best there is; batch: samples in one pass. Raises
+        UnsupportedPipeline and IndexMismatch, OSError where files are missing.
+        """
+        began = perf_counter()
+        use_every_core()
+        model = load(folder / "pipeline", chosen_device(device))
+        index = Index.open(folder / "index", Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv")))
+        engine = cls(model, index, batch)
+        warm = index.background  # fits the curvature too, so that the first query is as fast as the others
+        log.info(
+            "engine loaded",
+            folder=str(folder),
+            device=str(model.device),
+            songs=len(index.manifest.songs),
+            segments=len(index),
+            background=len(warm.scores),
+            model_digest=engine.model_digest,
+            index_digest=engine.index_digest,
+            seconds=round(perf_counter() - began, 2),
+        )
+        return engine
+
+    def attribute(self, query: Query, report: Report) -> Ranking:
+        """Rank all songs by their influence on the track.
+
+        `report(stage, progress)` is called at least at every batch, with stages encoding, unlearning, scoring, ranking
+        and progress 0 to 1; what it raises passes through and leaves the engine as it was. Raises EngineError.
+        """
+        if query.method not in _METHODS:
+            raise UnknownMethod(f"there is no method {query.method}; there are {', '.join(_METHODS)}")
+        stages = Stages(report)
+        with stages("encoding") as progress:
+            windows = self._windows(query)
+            track = self.model.encode(windows, query.prompt, progress)
+        evidence = _METHODS[query.method](self._bench, track, stages)
+        with stages("ranking"):
+            ranking = ranked(self.index, evidence, windows.starts.tolist())
+        return replace(ranking, timings=stages.seconds, details=ranking.details | self._details(query, windows))
+
+    def _windows(self, query: Query) -> Windows:
+        samples = torch.from_numpy(np.array(query.samples, dtype=np.float32, order="C"))
+        if samples.ndim != 2 or query.rate <= 0:
+            raise EngineError(f"a track is [channels, samples] at a positive rate, not {list(samples.shape)}")
+        least = min(_LEAST_SECONDS, LEAST_MUSIC * self.model.form.seconds)
+        if samples.shape[1] < least * query.rate or not len(samples):
+            raise TooShort(f"the track has {samples.shape[1] / query.rate:.2f} s; at least {least:.2f} s are needed")
+        if not bool(samples.isfinite().all()):
+            raise NotFinite("the track holds samples that are not numbers")
+        windows = cut(samples, query.rate, self.model.form)
+        if not bool(windows.mask.any()):
+            raise SilentAudio("the track is silent throughout")
+        return windows
+
+    def _details(self, query: Query, windows: Windows) -> dict[str, object]:
+        config = self.index.config
+        return {
+            "method": query.method,
+            "prompted": query.prompt is not None,
+            "windows": len(windows),
+            "grid_seed": config.grid_seed,
+            "projection_seed": config.projection_seed,
+            "step": config.step,
+            "device": str(self.model.device),
+            "model_digest": self.model_digest,
+            "index_digest": self.index_digest,
+            "versions": {name: _version(name) for name in _PACKAGES},
+        }
+
+
+def chosen_device(name: str) -> str:
+    """Return `name`, or for "auto" the GPU where there is one."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def use_every_core() -> None:
+    """Let torch compute on all cores: by itself it counts hyper-threads by pairs. OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+
+
+def song_keys(path: Path) -> list[str]:
+    """Return the keys that a catalogue file (CSV with a column `key`) names."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row["key"] for row in csv.DictReader(file)]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
