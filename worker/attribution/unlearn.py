@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """How far to go: `relative` = ‖θ′ − θ₀‖ / ‖θ₀‖. 1e-3 still follows its first order, 1e-2 no longer does."""
+    """How far to go: `relative` = ‖θ′ − θ₀‖ / ‖θ₀‖; the longer the step, the less it follows its first order."""
 
     relative: float = 1e-3
 
