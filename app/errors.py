@@ -197,3 +197,8 @@ class DecoderFailed(Unavailable):
     """The decoding process could not be run, or was killed from outside."""
 
     type, title = "decoder-failed", "The audio decoder could not run"
+
+
+def plain(message: str) -> str:
+    """Return a validator's message without what pydantic puts in front of it."""
+    return message.removeprefix("Value error, ")

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from app.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError, TooLarge
+from app.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError, TooLarge, plain
 
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:rootnote:problem:"
@@ -145,7 +145,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 def _field_error(found: Mapping[str, Any]) -> FieldError:
     place, *path = map(str, found["loc"])
-    message = str(found["msg"]).removeprefix("Value error, ")
+    message = plain(found["msg"])
     if found["type"] == "json_invalid":
         return FieldError(field="body", message=f"not JSON from character {path[0]} on")
     escaped = "/".join(part.replace("~", "~0").replace("/", "~1") for part in path)

@@ -35,7 +35,7 @@ ROW: dict[str, Any] = {
 ATTRIBUTION: dict[str, Any] = {
     "id": ID,
     "status": "succeeded",
-    "stage": "ranking",
+    "stage": None,
     "progress": 1.0,
     "method": "index",
     "model": {"id": ID, "name": "starter"},

@@ -114,6 +114,7 @@ def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
     """
     moment = now(session)
     values: dict[str, Any] = {
+        "stage": None,
         "progress": 1.0,
         "finished_at": moment,
         "model_digest": outcome.model_digest,

@@ -148,7 +148,7 @@ class Attribution(BaseModel):
 
     id: str
     status: Status
-    stage: Stage | None
+    stage: Stage | None = Field(description="What a worker does, or last did; null before the first and after success.")
     progress: float
     method: Method
     model: ModelName

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, selectinload
 from app.catalogue import identifiers
 from app.catalogue.schemas import ImportReport, RowError, SongFacts
 from app.catalogue.service import assign, build, differences, stated
-from app.errors import Conflict, InvalidRequest
+from app.errors import Conflict, InvalidRequest, plain
 from app.models import Song
 
 COLUMNS = tuple(SongFacts.model_fields)
@@ -150,7 +150,7 @@ def _line(number: int, cells: dict[str, Any]) -> Line | list[RowError]:
     try:
         facts = SongFacts.model_validate(given)
     except ValidationError as error:
-        return [_row_error(number, each["loc"], each["msg"]) for each in error.errors()]
+        return [_row_error(number, each["loc"], plain(each["msg"])) for each in error.errors()]
     key = facts.key or facts.isrc
     if key is None:
         return [RowError(line=number, field="key", message="neither a key nor an ISRC")]

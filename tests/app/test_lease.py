@@ -96,6 +96,14 @@ def test_a_second_complete_changes_nothing(db, settings, queued):
         assert session.scalar(select(func.count()).select_from(Influence)) == len(KEYS)
 
 
+def test_a_succeeded_attribution_is_in_no_stage(db, settings, queued):
+    taken = _claim(db, settings, queued)
+    with transaction(db) as session:
+        lease.complete(session, claim=taken, outcome=outcome())
+    row = _row(db, queued)
+    assert (row.status, row.stage, row.progress) == ("succeeded", None, 1.0)
+
+
 def test_who_lost_the_lease_writes_nothing_whatever_it_tries(db, settings, queued, clock):
     first = _claim(db, settings, queued)
     clock.forward(settings.lease_seconds + 1)

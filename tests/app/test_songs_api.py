@@ -176,6 +176,7 @@ def test_an_import_stores_the_sound_lines_and_names_the_others(client, database)
     report = imported(client, CSV)
     assert (report["rows"], report["created"], report["updated"], report["unchanged"]) == (5, 2, 0, 0)
     assert [(error["line"], error["field"]) for error in report["errors"]] == [(4, "title"), (5, "isrc"), (6, "key")]
+    assert report["errors"][1]["message"].startswith("an ISRC is")
     assert [(warning["line"], warning["field"]) for warning in report["warnings"]] == [(3, "isrc")]
     assert report["ignored_columns"] == ["label_code"]
     first, second = client.get(URL).json()["items"]
