@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
-from app import config, health, logs, problems
+from app import config, documentation, health, logs, problems
 from app.attributions import routes as attributions
 from app.catalogue import model_routes as models
 from app.catalogue import routes as catalogue
@@ -56,12 +56,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=version("rootnote"),
         description=_DESCRIPTION,
         lifespan=_lifespan,
+        docs_url=None,
         redoc_url=None,
         dependencies=[Depends(sound_address)],
     )
     app.state.settings, app.state.metrics = settings, RequestMetrics()
     for router in ROUTERS:
         app.include_router(router)
+    documentation.install(app)
     problems.install(app)
     app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_wrong_method)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes + ENVELOPE_BYTES)

@@ -1,6 +1,9 @@
 """The interface describes itself whole: stable names, examples that are true, and every problem."""
 
+import re
+
 import pytest
+from fastapi.testclient import TestClient
 
 from app.attributions import schemas as attributions
 from app.catalogue import model_schemas as models
@@ -117,3 +120,13 @@ def test_every_example_is_true_and_told(schema, described):
 def test_the_documentation_is_served(client):
     assert client.get("/docs").status_code == 200
     assert client.get("/openapi.json").json()["info"]["title"] == "Rootnote"
+
+
+def test_the_page_of_the_documentation_asks_no_other_host(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as client:
+        page = client.get("/docs")
+        files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert page.status_code == 200
+        assert "//" not in page.text.replace("http://www.w3.org", "").split("<script>")[0]
+        assert {client.get(name).status_code for name in files} == {200}
+        assert any(name.endswith(".js") for name in files)
