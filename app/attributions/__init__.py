@@ -1,1 +1,1 @@
-""".."""
+"""Requests to attribute a track, and their results."""
