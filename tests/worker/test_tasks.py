@@ -16,6 +16,7 @@ from app.attributions.intake import Intake, submit
 from app.catalogue.registry import register_model
 from app.config import Settings
 from app.db import Database, reading, transaction
+from app.errors import NotFound
 from app.models import DEFAULT_TENANT, Attribution, Influence, Method, Status, new_id
 from app.storage import Storage
 from tests.app import sounds
@@ -107,7 +108,11 @@ def test_a_message_that_comes_twice_does_nothing_more(held: Resident) -> None:
 
 
 def test_a_message_about_nothing_is_dropped(held: Resident) -> None:
-    carry_out(held, new_id(), threading.Event())
+    ident = new_id()
+    carry_out(held, ident, threading.Event())
+    assert not influences(held, ident)
+    with pytest.raises(NotFound):
+        row(held, ident)
 
 
 def test_two_workers_at_once_do_it_once(held: Resident) -> None:
