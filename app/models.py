@@ -43,6 +43,15 @@ class Method(StrEnum):
     UNLEARN = "unlearn"
 
 
+class Verdict(StrEnum):
+    """Whose track it seems to be: the registered model's, another's or a human's, not to be told, or not asked."""
+
+    OWN = "own"
+    FOREIGN = "foreign"
+    UNSURE = "unsure"
+    UNKNOWN = "unknown"
+
+
 class TrainingPolicy(StrEnum):
     """What a rights-holder allows generative models to do with a song."""
 
@@ -198,6 +207,11 @@ class Attribution(Base):
     model_digest: Mapped[str | None] = mapped_column(String(64))
     index_digest: Mapped[str | None] = mapped_column(String(64))
     unattributed: Mapped[float | None]
+    provenance_verdict: Mapped[str | None] = mapped_column(String(16))
+    provenance_probability: Mapped[float | None]
+    reference_loss: Mapped[float | None]
+    calibrated: Mapped[bool | None]
+    abstained: Mapped[str | None] = mapped_column(Text)
     reliability: Mapped[dict[str, Any]] = mapped_column(default=dict)
     timings: Mapped[dict[str, Any]] = mapped_column(default=dict)
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -225,9 +239,15 @@ class Influence(Base):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     rank: Mapped[int]
     score: Mapped[float]
+    score_low: Mapped[float | None]
+    score_high: Mapped[float | None]
+    effect: Mapped[float | None]
     share: Mapped[float]
+    share_low: Mapped[float | None]
+    share_high: Mapped[float | None]
     percentile: Mapped[float]
-    check_delta: Mapped[float | None]
+    check_mirrored: Mapped[float | None]
+    check_forward: Mapped[float | None]
     matches: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from app.attributions.schemas import Attribution, InfluenceRow
+from app.attributions.schemas import Attribution, InfluenceRow, Result
 from app.attributions.waiting import ENDED
 from app.catalogue.schemas import HistoryRow, ImportReport, Song
 from app.client import Watch
@@ -53,20 +53,38 @@ def ranking(out: Console, attribution: Attribution, rows: Iterable[InfluenceRow]
     table = Table(title=f"Songs behind {escape(attribution.audio.filename or attribution.id)}", title_justify="left")
     for name in ("#", "title", "artist"):
         table.add_column(name, justify="right" if name == "#" else "left", overflow="fold")
-    for name in ("score", "share", "background"):
+    for name in ("score", "effect", "share", "90 %", "background"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         song = (escape(row.song.title), escape(row.song.artist))
-        table.add_row(
-            str(row.rank), *song, f"{row.score:.4g}", f"{row.share:.1%}", f"{row.background_percentile:.1f} %"
-        )
+        numbers = (_number(row.score, ".3g"), _number(row.effect, ".3g"), f"{row.share:.1%}", _interval(row))
+        table.add_row(str(row.rank), *song, *numbers, f"{row.background_percentile:.0f} %")
     out.print(table)
     out.print("background: per cent of unrelated generated tracks that score lower for the song", style="dim")
     if attribution.result is not None:
-        result = attribution.result
-        out.print(f"unattributed: {result.unattributed or 0:.1%}")
-        out.print(f"method: {result.method}, reliability: {_reliability(result.reliability)}")
-        out.print(f"seconds: {_seconds(result.timings)}", soft_wrap=True)
+        _result(out, attribution.result)
+
+
+def _result(out: Console, result: Result) -> None:
+    chance = result.provenance.probability
+    told = "" if chance is None else f" (probability {chance:.3f})"
+    out.print(f"provenance: {result.provenance.verdict}{told}")
+    if result.abstained is not None:
+        out.print(f"[bold]no shares:[/] {escape(result.abstained)}", soft_wrap=True)
+    known = "" if result.reference_loss is None else f", reference loss {result.reference_loss:.3g}"
+    out.print(f"unattributed: {result.unattributed or 0:.1%} (shares {result.shares}{known})")
+    out.print(f"method: {result.method}, reliability: {_reliability(result.reliability)}")
+    out.print(f"seconds: {_seconds(result.timings)}", soft_wrap=True)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _interval(row: InfluenceRow) -> str:
+    if row.share_low is None or row.share_high is None:
+        return "–"
+    return f"{100 * row.share_low:.1f}–{100 * row.share_high:.1f} %"
 
 
 def history(out: Console, song: Song, rows: Iterable[HistoryRow]) -> None:

@@ -14,13 +14,22 @@ import torch
 from torch import Tensor
 
 from worker.attribution.curvature import fisher_diagonal
-from worker.attribution.gradients import gradients
+from worker.attribution.gradients import share
 from worker.attribution.influence import by_song
 from worker.attribution.measure import Probe, values
 from worker.attribution.noise import Grid
 from worker.attribution.types import Progress, Segments, silent
 from worker.attribution.unlearn import Step, change, forget_direction, unlearn
-from worker.index import BACKGROUND, FISHER, Pipeline, kept_segments, row_request, unlearn_probe, unpacked_fisher
+from worker.index import (
+    BACKGROUND,
+    FISHER,
+    Pipeline,
+    gradient_rows,
+    kept_segments,
+    row_requests,
+    unlearn_probe,
+    unpacked_fisher,
+)
 from worker.manifest import NAME, IndexConfig, IndexedSong, IndexMismatch, Manifest
 from worker.plan import FORGOTTEN, ROWS, Plan, Span, file_name
 from worker.shards import (
@@ -83,7 +92,7 @@ def build(
     pieces = list(work.pieces())
     for number, piece in enumerate(pieces):
         if not is_made(folder / piece.name, piece.recipe):
-            made = piece.make(_share(progress, number, len(pieces)))
+            made = piece.make(share(progress, number, len(pieces)))
             write(folder / piece.name, made, piece.recipe)
             log.info("index file made", file=piece.name, number=number + 1, of=len(pieces))
         progress((number + 1) / len(pieces))
@@ -172,8 +181,7 @@ class Build:
                 totals=part.totals,
             )
             segments = self._segments(kept)
-            rows = gradients(self.subject.model, segments, row_request(self.config, self.subject.batch), progress)
-            return replace(kept, rows=Bytes.of(rows)).tensors()
+            return replace(kept, rows=self._gradient_rows(segments, progress)).tensors()
 
         return make
 
@@ -185,9 +193,12 @@ class Build:
         return compress_positive(fisher_diagonal(self.subject.model, segments, probe, self.config.weights, progress))
 
     def _background(self, progress: Progress) -> dict[str, Tensor]:
-        request = row_request(self.config, self.subject.batch)
-        rows = Bytes.of(gradients(self.subject.model, self.material.background, request, progress))
+        rows = self._gradient_rows(self.material.background, progress)
         return {"rows": rows.codes, "row_scale": rows.scale}
+
+    def _gradient_rows(self, segments: Segments, progress: Progress) -> Bytes:
+        requests = row_requests(self.config, self.subject.batch)
+        return Bytes.of(gradient_rows(self.subject.model, segments, requests, 1, progress)[0])
 
     def _forgotten(self, span: Span) -> Callable[[Progress], dict[str, Tensor]]:
         def make(progress: Progress) -> dict[str, Tensor]:
@@ -199,18 +210,16 @@ class Build:
         return make
 
     def _deltas(self, segments: Segments, progress: Progress) -> Tensor:
-        """Forget every background track by itself and return what that does to `segments`: [b, s]."""
+        """Forget each of the first background tracks by itself and return what that does to `segments`: [b, s]."""
         model, probe = self.subject.model, unlearn_probe(self.config, self.subject.batch)
         fisher = unpacked_fisher(read(self.folder / FISHER), self.config, model.device)
         theta = model.params(self.config.weights)
         before = values(model, {}, segments, probe)
-        tracks, deltas = self.material.background, []
+        tracks, deltas = self.material.background[: self.config.forgotten], []
         for at in range(len(tracks)):
             direction = forget_direction(model, tracks[at : at + 1], probe, fisher)
-            after = unlearn(theta, direction, Step(self.config.step))
-            deltas.append(
-                change(before, values(model, after, segments, probe, _share(progress, at, len(tracks)))).cpu()
-            )
+            after = unlearn(theta, direction, Step(self.config.unlearn_step))
+            deltas.append(change(before, values(model, after, segments, probe, share(progress, at, len(tracks)))).cpu())
         return torch.stack(deltas)
 
     def _shard(self, span: Span) -> Shard:
@@ -220,7 +229,3 @@ class Build:
     def _segments(self, shard: Shard) -> Segments:
         captions = [song.caption for song in self.material.training.songs]
         return kept_segments(self.subject.model, shard, captions, torch.arange(len(shard.song)))
-
-
-def _share(progress: Progress, number: int, of: int) -> Progress:
-    return lambda done: progress((number + done) / of)

@@ -13,12 +13,14 @@ import numpy as np
 import structlog
 import torch
 
+from worker.attribution.provenance import UNKNOWN
+from worker.calibration import Calibration
 from worker.diffusion.layout import digest
 from worker.diffusion.stable_audio import StableAudio, load
 from worker.diffusion.windows import LEAST_MUSIC, Windows, cut
 from worker.index import Expected, Index
 from worker.methods import Bench, Report, Stages, by_index, by_unlearning
-from worker.ranking import Match, Ranking, SongInfluence, ranked
+from worker.ranking import Match, Meaning, Ranking, SongInfluence, ranked
 
 __all__ = ["Engine", "EngineError", "Match", "Query", "Ranking", "SongInfluence"]
 
@@ -71,15 +73,17 @@ class Query:
 class Engine:
     """One registered model, in memory; answers one query at a time and is the same after every one of them."""
 
-    def __init__(self, model: StableAudio, index: Index, batch: int = 16) -> None:
-        self.model, self.index = model, index
+    def __init__(
+        self, model: StableAudio, index: Index, batch: int = 16, calibration: Calibration | None = None
+    ) -> None:
+        self.model, self.index, self.calibration = model, index, calibration
         self.model_digest = index.manifest.model_digest
         self.index_digest = index.manifest.index_digest
         self._bench = Bench(model, index, batch)
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", batch: int = 16) -> "Engine":
-        """Load the registered model in `folder`: pipeline/, songs.csv, index/.
+        """Load the registered model in `folder`: pipeline/, songs.csv, index/ and, if there, calibration.json.
 
         device: "cpu", "cuda", or "auto" for the best there is; batch: samples in one pass. Raises
         UnsupportedPipeline and IndexMismatch, OSError where files are missing.
@@ -88,7 +92,7 @@ class Engine:
         use_every_core()
         model = load(folder / "pipeline", chosen_device(device))
         index = Index.open(folder / "index", Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv")))
-        engine = cls(model, index, batch)
+        engine = cls(model, index, batch, Calibration.read(folder, index.manifest))
         warm = index.background  # fits the curvature too, so that the first query is as fast as the others
         log.info(
             "engine loaded",
@@ -97,6 +101,7 @@ class Engine:
             songs=len(index.manifest.songs),
             segments=len(index),
             background=len(warm.scores),
+            calibrated=engine.calibration is not None,
             model_digest=engine.model_digest,
             index_digest=engine.index_digest,
             seconds=round(perf_counter() - began, 2),
@@ -115,10 +120,17 @@ class Engine:
         with stages("encoding") as progress:
             windows = self._windows(query)
             track = self.model.encode(windows, query.prompt, progress)
+            meaning = self._meaning(query, windows)
         evidence = _METHODS[query.method](self._bench, track, stages)
         with stages("ranking"):
-            ranking = ranked(self.index, evidence, windows.starts.tolist())
+            ranking = ranked(self.index, evidence, windows.starts.tolist(), meaning)
         return replace(ranking, timings=stages.seconds, details=ranking.details | self._details(query, windows))
+
+    def _meaning(self, query: Query, windows: Windows) -> Meaning:
+        if self.calibration is None:
+            return Meaning(UNKNOWN)
+        provenance = self.calibration.provenance(self.model.pipeline.vae, windows)
+        return Meaning(provenance, self.calibration.scale_of(query.method))
 
     def _windows(self, query: Query) -> Windows:
         samples = torch.from_numpy(np.array(query.samples, dtype=np.float32, order="C"))

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from worker.attribution.calibrate import Background
 from worker.attribution.curvature import DiagonalFisher, ProjectedCurvature
-from worker.attribution.gradients import Request
-from worker.attribution.influence import by_song, first_order, scale_rows
+from worker.attribution.gradients import Request, grouped, share
+from worker.attribution.influence import by_song, first_order, scale_rows, signed_power
 from worker.attribution.measure import Probe
 from worker.attribution.noise import Grid
 from worker.attribution.projection import SJLT
-from worker.attribution.types import Conditioning, Model, Segments
+from worker.attribution.types import Conditioning, Model, Progress, Segments, silent
 from worker.manifest import IndexConfig, IndexMismatch, Manifest, catalogue_digest
 from worker.plan import FORGOTTEN
 from worker.shards import Bytes, Shard, expand_positive, read
@@ -51,7 +51,7 @@ class Expected:
 class Index:
     """An opened index; segments are numbered from 0 in the order of `manifest.songs`.
 
-    shard: everything kept of the segments; background: rows of unrelated generated queries [b, k]; forgotten: what
+    shard: everything kept of the segments; background_rows: of unrelated generated queries [b, m, k]; forgotten: what
     finite-step unlearning of each of them did to every song [b, songs]; packed_fisher: the diagonal Fisher, packed.
     """
 
@@ -102,8 +102,16 @@ class Index:
         return kept_segments(model, self.shard, [song.caption for song in self.manifest.songs], chosen)
 
     def rows(self, chosen: slice | Tensor = slice(None)) -> Tensor:
-        """Return the `chosen` rows [m, k] in the index's row scaling."""
-        return scale_rows(self.shard.rows.floats(chosen), self.config.row_scale)
+        """Return the `chosen` rows in the index's row scaling, the parts of all measures side by side: [n, m k]."""
+        return self.joint(self.shard.rows.floats(chosen))
+
+    def joint(self, rows: Tensor) -> Tensor:
+        """Return K(g): every measure's part of rows [..., m, k] in the index's row scaling, side by side [..., m k]."""
+        return scale_rows(rows, self.config.row_scale).flatten(-2)
+
+    def parts(self, joint: Tensor) -> Tensor:
+        """Return joint vectors [..., m k] measure by measure: [..., m, k]."""
+        return joint.reshape(*joint.shape[:-1], len(self.config.measures), -1)
 
     @cached_property
     def curvature(self) -> ProjectedCurvature:
@@ -118,7 +126,7 @@ class Index:
     @cached_property
     def background(self) -> Background:
         """Scores [b, songs] of the unrelated queries."""
-        return Background(self.by_song(self.scan(self.solved(self.background_rows.floats()))))
+        return Background(self.song_scores(self.scan(self.solved(self.background_rows.floats()))))
 
     def segments_of(self, song: int) -> slice:
         """Return where the kept segments of the song numbered `song` lie."""
@@ -128,23 +136,27 @@ class Index:
     def _bounds(self) -> list[int]:
         return [0, *accumulate(song.segments for song in self.manifest.songs)]
 
-    def row_factors(self, chosen: Tensor) -> Tensor:
-        """Return by what the row scaling multiplied the rows `chosen` [m]: [m]."""
-        raw, scaled = self.shard.rows.floats(chosen).norm(dim=-1), self.rows(chosen).norm(dim=-1)
+    def factors(self, rows: Tensor) -> Tensor:
+        """Return by what the row scaling multiplies each measure's part of rows [..., m, k]: [..., m]."""
+        raw, scaled = rows.norm(dim=-1), scale_rows(rows, self.config.row_scale).norm(dim=-1)
         return torch.where(raw > 0, scaled / raw, 1.0)
 
     def solved(self, queries: Tensor) -> Tensor:
-        """Return C⁻¹ K(q) [..., k] for projected query gradients [..., k], K the index's row scaling."""
-        return self.curvature.solve(scale_rows(queries.cpu(), self.config.row_scale))
+        """Return C⁻¹ K(q) [..., m k] for projected query gradients [..., m, k]."""
+        return self.curvature.solve(self.joint(queries.cpu()))
 
     def scan(self, solved: Tensor) -> Tensor:
-        """Return the first-order scores [q, segments] of `solved` queries [q, k]."""
+        """Return the first-order scores [q, segments] of `solved` queries [q, m k]."""
         pieces = [slice(i, i + _ROWS_AT_ONCE) for i in range(0, len(self), _ROWS_AT_ONCE)]
         return torch.cat([first_order(self.rows(piece), solved) for piece in pieces], -1)
 
     def by_song(self, scores: Tensor) -> Tensor:
         """Return song scores [..., songs]: each song's segment scores, weighted by how often training drew them."""
         return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.songs))
+
+    def song_scores(self, scores: Tensor) -> Tensor:
+        """Return the index's song scores [..., songs]: the signed power of each song's sum over its segments."""
+        return signed_power(self.by_song(scores), self.config.song_power)
 
 
 def kept_segments(model: Pipeline, shard: Shard, captions: Sequence[str | None], chosen: Tensor) -> Segments:
@@ -161,10 +173,20 @@ def unpacked_fisher(packed: dict[str, Tensor], config: IndexConfig, device: torc
     )
 
 
-def row_request(config: IndexConfig, batch: int) -> Request:
-    """Return how rows and queries are made: the same measure, draws, weights and projection for both."""
-    probe = Probe(config.measure, Grid(config.grid_seed, config.draws), batch)
-    return Request(probe, config.weights, SJLT(config.projection_seed, config.dim, config.nonzeros))
+def row_requests(config: IndexConfig, batch: int) -> tuple[Request, ...]:
+    """Return how each measure's part of a row is made: the same draws, weights and projection for songs and queries."""
+    grid, projection = Grid(config.grid_seed, config.draws), SJLT(config.projection_seed, config.dim, config.nonzeros)
+    return tuple(Request(Probe(measure, grid, batch), config.weights, projection) for measure in config.measures)
+
+
+def gradient_rows(
+    model: Model, segments: Segments, requests: Sequence[Request], groups: int = 1, progress: Progress = silent
+) -> Tensor:
+    """Return the rows of `segments` from `groups` disjoint sets of the draws, on the CPU: [groups, s, m, k]."""
+    parts = []
+    for number, request in enumerate(requests):
+        parts.append(grouped(model, segments, request, groups, share(progress, number, len(requests))).cpu())
+    return torch.stack(parts, 2)
 
 
 def unlearn_probe(config: IndexConfig, batch: int) -> Probe:

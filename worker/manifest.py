@@ -10,7 +10,7 @@ from typing import Any
 from worker.attribution.influence import RowScale
 from worker.attribution.measure import Measure
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 
 
@@ -22,36 +22,47 @@ class IndexMismatch(Exception):
 class IndexConfig:
     """Every choice that a row of the index depends on.
 
-    measure: what a song's segment is scored by in the index; unlearn_measure: the same for finite-step unlearning,
-    where only the denoising loss is unlearning proper. draws, check_draws, unlearn_draws, fisher_draws: how many
-    (t, eps) draws of the one frozen grid each use takes, always the first. damping: of the projected curvature,
-    relative to its mean eigenvalue; fisher_damping: of the diagonal one, relative to its mean. weights: regular
-    expression of the weight selection. step: length of a finite step relative to the selected weights' norm.
+    measures: what a song's segment is scored by in the index, each a part of its row; song_power: of the signed power
+    that makes a song's score of its segments' sum; unlearn_measure: what finite-step unlearning measures, where only
+    the denoising loss is unlearning proper. dim: numbers a measure in a row. draws, check_draws, unlearn_draws,
+    fisher_draws, fit_draws: how many (t, eps) draws of the one frozen grid each use takes, always the first. damping:
+    of the projected curvature, relative to its mean eigenvalue; fisher_damping: of the diagonal one, relative to its
+    mean. weights: regular expression of the weight selection. step, unlearn_step: lengths of a finite step relative to
+    the selected weights' norm, where a ranking is checked and where unlearning makes the ranking. forgotten: how many
+    of the background tracks finite-step unlearning has a background of.
     """
 
-    measure: Measure = Measure.SQUARED_OUTPUT
+    measures: tuple[Measure, ...] = (Measure.SQUARED_OUTPUT, Measure.SQUARED_NOISE)
+    song_power: float = 2.0
     unlearn_measure: Measure = Measure.LOSS
     draws: int = 64
     check_draws: int = 8
     unlearn_draws: int = 16
     fisher_draws: int = 16
+    fit_draws: int = 64
     grid_seed: int = 20240613
     projection_seed: int = 7
     dim: int = 1024
     nonzeros: int = 4
-    damping: float = 0.3
+    damping: float = 1.0
     fisher_damping: float = 0.3
     weights: str = r"^transformer_blocks\..*(attn|ff).*\.weight$"
     row_scale: RowScale = RowScale.UNIT
     step: float = 1e-3
+    unlearn_step: float = 1e-2
+    forgotten: int = 16
     songs_per_shard: int = 8
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "IndexConfig":
         """Read what `asdict` wrote. Raises TypeError or ValueError on unknown fields or values."""
-        enums = {"measure": Measure, "unlearn_measure": Measure, "row_scale": RowScale}
-        typed: dict[str, Any] = {name: enums[name](v) if name in enums else v for name, v in values.items()}
+        read = {"measures": _measures, "unlearn_measure": Measure, "row_scale": RowScale}
+        typed: dict[str, Any] = {name: read[name](v) if name in read else v for name, v in values.items()}
         return cls(**typed)
+
+
+def _measures(names: Iterable[str]) -> tuple[Measure, ...]:
+    return tuple(Measure(name) for name in names)
 
 
 @dataclass(frozen=True)

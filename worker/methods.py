@@ -8,19 +8,17 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from worker.attribution.calibrate import agreement
-from worker.attribution.gradients import halves
-from worker.attribution.influence import pool, rank
-from worker.attribution.measure import Probe, values
+from worker.attribution.calibrate import Fit, fit_of
+from worker.attribution.influence import pool
+from worker.attribution.measure import Measure, Probe, profile, values
 from worker.attribution.noise import Grid
-from worker.attribution.projection import pull_back
 from worker.attribution.types import Progress, Segments
-from worker.attribution.unlearn import Step, change, forget_direction, mirrored, step_length, unlearn
-from worker.index import Index, Pipeline, row_request, unlearn_probe
-from worker.ranking import Evidence, best_segments
+from worker.attribution.unlearn import Step, change, forget_direction, unlearn
+from worker.checking import Query, checked
+from worker.index import Index, Pipeline, gradient_rows, row_requests, unlearn_probe
+from worker.ranking import Evidence
 
-CHECKED = 10
-CONTRAST = 6
+GROUPS = 4
 Report = Callable[[str, float], None]
 
 
@@ -54,27 +52,31 @@ class Bench:
 
 
 def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
-    """Score every segment by its kept gradient against the track's, then unlearn the track to check the best.
+    """Score every segment by its kept gradients against the track's, then check the best by finite steps.
 
-    First order of finite-step unlearning under the index's measure, projection and curvature (arXiv 2303.14186).
+    First order of finite-step unlearning under the index's measures, projection and curvature (arXiv 2303.14186).
     """
-    index = bench.index
+    index, config = bench.index, bench.index.config
     with stages("unlearning") as progress:
-        rows = halves(bench.model, track, row_request(index.config, bench.batch), progress).cpu()
+        requests = row_requests(config, bench.batch)
+        rows = gradient_rows(bench.model, track, requests, GROUPS, lambda done: progress(0.9 * done))
+        fit = fit_to(bench, track)
     with stages("scoring") as progress:
-        query = pool(rows, track.music)
-        solved = index.solved(query.mean(0))
-        scores = index.scan(solved[None])[0]
-        windows = rows.mean(0) * track.music[:, None]
-        checked = _check(bench, solved, scores, progress)
+        flat = rows.flatten(-2)
+        pooled = index.parts(pool(flat, track.music))
+        query = Query(track, index.parts(pool(flat.mean(0), track.music)))
+        scores = index.scan(index.solved(query.row)[None])[0]
+        found = checked(bench.model, index, query, scores, bench.batch, progress)
         return Evidence(
             scores=scores,
-            window=index.scan(index.curvature.solve(windows)).argmax(0),
-            halves=index.by_song(index.scan(index.solved(query))),
+            songs=index.song_scores(scores),
+            window=_window(index, rows.mean(0), query.row, track),
+            groups=index.song_scores(index.scan(index.solved(pooled))),
             background=index.background,
-            checks=checked.by_song,
-            linearisation=checked.agreement,
-            facts={"measure": index.config.measure, "draws": index.config.draws, "checked_segments": checked.segments},
+            checks=found.by_song,
+            linearisation=found.agreement,
+            fit=fit,
+            facts={"measure": list(config.measures), "draws": config.draws, "checked_segments": found.segments},
         )
 
 
@@ -87,51 +89,37 @@ def by_unlearning(bench: Bench, track: Segments, stages: Stages) -> Evidence:
     probe = unlearn_probe(config, bench.batch)
     with stages("unlearning") as progress:
         direction = forget_direction(bench.model, track, probe, index.fisher(bench.model.device), progress)
-        after = unlearn(bench.model.params(config.weights), direction, Step(config.step))
+        after = unlearn(bench.model.params(config.weights), direction, Step(config.unlearn_step))
+        fit = fit_to(bench, track)
     with stages("scoring") as progress:
         segments = index.segments(bench.model, torch.arange(len(index)))
         if bench.untouched is None:
             bench.untouched = values(bench.model, {}, segments, probe, lambda done: progress(done / 2))
         before = bench.untouched
         changed = values(bench.model, after, segments, probe, lambda done: progress((1 + done) / 2))
-        parts = torch.stack([change(before[:, i::2], changed[:, i::2]).cpu() for i in (0, 1)])
+        parts = torch.stack([change(before[:, i::GROUPS], changed[:, i::GROUPS]).cpu() for i in range(GROUPS)])
     scores = change(before, changed).cpu()
     return Evidence(
         scores=scores,
+        songs=index.by_song(scores),
         window=torch.zeros(len(index), dtype=torch.long),
-        halves=index.by_song(parts),
+        groups=index.by_song(parts),
         background=index.forgotten,
         checks={},
         linearisation=None,
+        fit=fit,
         facts={"measure": config.unlearn_measure, "draws": config.unlearn_draws},
     )
 
 
-@dataclass(frozen=True)
-class _Checked:
-    by_song: dict[int, float]
-    agreement: float
-    segments: int
+def fit_to(bench: Bench, track: Segments) -> Fit:
+    """Measure how well the model predicts the track, and what predicting nothing would cost."""
+    config = bench.index.config
+    probe = Probe(Measure.LOSS, Grid(config.grid_seed, config.fit_draws), bench.batch)
+    return fit_of(profile(bench.model, track, probe), probe.grid.levels(), track.music)
 
 
-def _check(bench: Bench, solved: Tensor, scores: Tensor, progress: Progress) -> _Checked:
-    """Unlearn along the query's own direction and compare with `scores` what that does to chosen segments.
-
-    They are the best segments of the first songs and, for contrast, of some spread over the rest of the ranking.
-    """
-    index, config = bench.index, bench.index.config
-    order = rank(index.by_song(scores)).tolist()
-    rest = order[CHECKED:]
-    spread = [rest[at] for at in torch.linspace(0, len(rest) - 1, min(CONTRAST, len(rest))).long().tolist()]
-    songs = order[:CHECKED] + spread
-    chosen = torch.tensor([best_segments(index, scores, song, 1)[0] for song in songs])
-    theta = bench.model.params(config.weights)
-    request = row_request(config, bench.batch)
-    direction = pull_back(request.projection, solved.to(bench.model.device), theta)
-    step = Step(config.step)
-    probe = Probe(config.measure, Grid(config.grid_seed, config.check_draws), bench.batch)
-    segments = index.segments(bench.model, chosen)
-    delta = mirrored(bench.model, segments, probe, unlearn(theta, direction, step), progress).cpu()
-    measured = delta / step_length(theta, direction, step) * index.row_factors(chosen)
-    found = dict(zip(songs[:CHECKED], measured.tolist(), strict=False))
-    return _Checked(found, agreement(scores[chosen], measured), len(chosen))
+def _window(index: Index, rows: Tensor, query: Tensor, track: Segments) -> Tensor:
+    """Return the track's window that every kept segment fits best, [n], from the windows' rows [s, m, k]."""
+    parts = rows * index.factors(query)[:, None] * track.music[:, None, None]
+    return index.scan(index.curvature.solve(parts.flatten(-2))).argmax(0)

@@ -7,8 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.attribution.calibrate import Background, agreement, reliability, shares
+from worker.attribution.calibrate import (
+    Background,
+    Bounds,
+    Fit,
+    Known,
+    Reliability,
+    Scale,
+    Shares,
+    draw_agreement,
+    fitted_shares,
+    hub_agreement,
+    none,
+    reliability,
+    shares,
+    spread,
+)
 from worker.attribution.influence import rank
+from worker.attribution.provenance import UNKNOWN, Provenance
 from worker.index import Index
 
 _MATCHED_SONGS = 100
@@ -33,28 +49,59 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Check:
+    """What finite-step unlearning measured for a song's first match, in units of that match's score.
+
+    mirrored: how the segment changes when the track is forgotten; forward: how the track changes when the segment is
+    forgotten, None where that was not measured.
+    """
+
+    mirrored: float
+    forward: float | None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where 90 % intervals of a song's score and share begin and end."""
+
+    score_low: float
+    score_high: float
+    share_low: float
+    share_high: float
+
+
+@dataclass(frozen=True)
 class SongInfluence:
     """One row of a result.
 
-    score: sum over the song's segments; share: of the track, 0 to 1; percentile: of the score among unrelated generated
-    tracks, 0 to 100; check: what finite-step unlearning measured for the song's first match, in the units of that
-    match's score, where it was checked.
+    score: what the method says of the song; effect: rise of the track's loss that it stands for, None without a
+    calibration; share: of the track, 0 to 1; percentile: of the score among unrelated generated tracks, 0 to 100.
     """
 
     key: str
     score: float
+    effect: float | None
     share: float
+    interval: Interval
     percentile: float
-    check: float | None
+    check: Check | None
     matches: tuple[Match, ...]
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All songs of the training set in order of influence; shares and `unattributed` sum to 1; timings in seconds."""
+    """All songs of the training set in order of influence; shares and `unattributed` sum to 1; timings in seconds.
+
+    reference_loss: ΔL_ref, all that the model knows about the track; calibrated: whether shares are parts of it, rather
+    than relative to one another; abstained: why there are no shares, None where there are.
+    """
 
     influences: tuple[SongInfluence, ...]
     unattributed: float
+    provenance: Provenance
+    reference_loss: float
+    calibrated: bool
+    abstained: str | None
     reliability: dict[str, Any]
     timings: dict[str, float]
     details: dict[str, Any]
@@ -64,41 +111,106 @@ class Ranking:
 class Evidence:
     """What a method found about a track.
 
-    scores: of every kept segment [n]; window: the track's window that each fits best [n]; halves: song scores
-    [2, songs] from the even and the odd draws; background: of this method; checks: song → finite-step change of its
-    best segment in units of the score; linearisation: see `Reliability`; facts: what the auditor needs beside.
+    scores: of every kept segment [n]; songs: of every song [songs]; window: the track's window that each segment fits
+    best [n]; groups: song scores [4, songs] from four disjoint quarters of the draws; background: of this method;
+    checks: of some songs, by number; linearisation: see `Reliability`; fit: how well the model predicts the track;
+    facts: what the auditor needs beside.
     """
 
     scores: Tensor
+    songs: Tensor
     window: Tensor
-    halves: Tensor
+    groups: Tensor
     background: Background
-    checks: dict[int, float]
+    checks: dict[int, Check]
     linearisation: float | None
+    fit: Fit
     facts: dict[str, Any]
 
 
-def ranked(index: Index, evidence: Evidence, track_starts: Sequence[float]) -> Ranking:
+@dataclass(frozen=True)
+class Meaning:
+    """What is known beside the evidence: whose track it seems to be, and what a score costs, None where not fitted."""
+
+    provenance: Provenance = UNKNOWN
+    scale: Scale | None = None
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What the songs are given, [songs] each: effects None without a scale; bounds of the scores; shares."""
+
+    effects: Tensor | None
+    scores: Bounds
+    shares: Shares
+
+
+def ranked(index: Index, evidence: Evidence, track_starts: Sequence[float], meaning: Meaning) -> Ranking:
     """Order the songs by `evidence`; `track_starts` are the seconds at which the track's windows start."""
-    scores = index.by_song(evidence.scores)
-    order = rank(scores)
-    shared = shares(scores, evidence.background)
-    percentile = evidence.background.percentile(scores)
+    order = rank(evidence.songs)
+    trust = trusted(evidence)
+    abstained = why_abstain(meaning.provenance, trust, evidence.fit)
+    amounts = weighed(evidence, meaning.scale, abstain=abstained is not None)
+    percentile = evidence.background.percentile(evidence.songs)
     matches = _matches(index, evidence, order[:_MATCHED_SONGS].tolist(), track_starts)
     influences = (
         SongInfluence(
             key=index.manifest.songs[song].key,
-            score=float(scores[song]),
-            share=float(shared.shares[song]),
+            score=float(evidence.songs[song]),
+            effect=None if amounts.effects is None else float(amounts.effects[song]),
+            share=float(amounts.shares.shares[song]),
+            interval=_interval(amounts, song),
             percentile=float(percentile[song]),
             check=evidence.checks.get(song),
             matches=matches.get(song, ()),
         )
         for song in order.tolist()
     )
-    verdict = reliability(agreement(*evidence.halves), evidence.linearisation)
-    facts = evidence.facts | {"twins": _twins(index, order[:_TWINS_AMONG].tolist())}
-    return Ranking(tuple(influences), shared.unattributed, asdict(verdict), {}, facts)
+    return Ranking(
+        influences=tuple(influences),
+        unattributed=amounts.shares.unattributed,
+        provenance=meaning.provenance,
+        reference_loss=evidence.fit.reference,
+        calibrated=meaning.scale is not None,
+        abstained=abstained,
+        reliability=asdict(trust),
+        timings={},
+        details=evidence.facts | {"twins": _twins(index, order[:_TWINS_AMONG].tolist())},
+    )
+
+
+def trusted(evidence: Evidence) -> Reliability:
+    """Return how far the ranking of `evidence` is to be believed."""
+    draws = draw_agreement(evidence.groups)
+    return reliability(draws, evidence.linearisation, hub_agreement(evidence.songs, evidence.background))
+
+
+def why_abstain(provenance: Provenance, trust: Reliability, fit: Fit) -> str | None:
+    """Return why no song may be given a share, None where nothing speaks against it."""
+    if provenance.verdict == "foreign":
+        return "the track does not seem to be this model's"
+    if not fit.reference > 0:
+        return "the model predicts the track no better than nothing would"
+    if trust.verdict == "poor":
+        return "the ranking is unreliable: its own parts disagree"
+    return None
+
+
+def weighed(evidence: Evidence, scale: Scale | None, *, abstain: bool) -> Amounts:
+    """Return what each song is given: by the fitted scale, or without one by the provisional rule."""
+    scores = spread(evidence.songs, evidence.groups)
+    if scale is None:
+        given = shares(evidence.songs, scores, evidence.background)
+        return Amounts(None, scores, none(len(evidence.songs)) if abstain else given)
+    effects = scale.effect(evidence.songs)
+    known = Known(evidence.background, evidence.fit.reference)
+    given = fitted_shares(evidence.songs, effects, scale.bounds(scores), known)
+    return Amounts(effects, scores, none(len(evidence.songs)) if abstain else given)
+
+
+def _interval(amounts: Amounts, song: int) -> Interval:
+    scores, given = amounts.scores, amounts.shares
+    return Interval(*(float(x[song]) for x in (scores.low, scores.high, given.low, given.high)))
 
 
 def best_segments(index: Index, scores: Tensor, song: int, most: int) -> list[int]:

@@ -12,12 +12,12 @@ import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
 from app.attributions import lease
-from app.attributions.outcome import ErrorInfo, Outcome, OutcomeRow
+from app.attributions.outcome import Check, ErrorInfo, Interval, Outcome, OutcomeRow, Provenance, Worth
 from app.attributions.service import TASK
 from app.audio import Decoded, Limits, decode
 from app.db import transaction
 from app.errors import DatabaseUnavailable, ServiceError, Unavailable
-from app.models import Stage
+from app.models import Stage, Verdict
 from worker.celery import celery
 from worker.renewal import Canceled, LeaseLost, Leaving, Renewal
 from worker.resident import Resident, resident, stopping
@@ -154,8 +154,10 @@ def _outcome(ranking: Ranking, decoded: Decoded, claim: lease.Claim, decoding: f
             score=row.score,
             share=row.share,
             percentile=row.percentile,
-            check=row.check,
+            check=None if row.check is None else Check(**asdict(row.check)),
             matches=[asdict(match) for match in row.matches],
+            interval=Interval(**asdict(row.interval)),
+            effect=row.effect,
         )
         for row in ranking.influences
     )
@@ -168,4 +170,10 @@ def _outcome(ranking: Ranking, decoded: Decoded, claim: lease.Claim, decoding: f
         timings={str(Stage.DECODING): decoding, **ranking.timings},
         details=ranking.details,
         audio_facts=asdict(decoded.facts),
+        worth=Worth(
+            provenance=Provenance(Verdict(ranking.provenance.verdict), ranking.provenance.probability),
+            reference_loss=ranking.reference_loss,
+            calibrated=ranking.calibrated,
+            abstained=ranking.abstained,
+        ),
     )

@@ -14,22 +14,31 @@ SONG: dict[str, Any] = {
 }
 RESULT: dict[str, Any] = {
     "method": "index",
-    "measure": "loss",
+    "measure": "squared_output + squared_noise",
     "draws": 64,
     "model_digest": DIGEST,
     "index_digest": DIGEST,
-    "unattributed": 0.41,
-    "reliability": {"halves": 0.93, "linearisation": 0.88, "verdict": "good"},
+    "provenance": {"verdict": "own", "probability": 0.998},
+    "reference_loss": 0.34,
+    "shares": "calibrated",
+    "abstained": None,
+    "unattributed": 0.71,
+    "reliability": {"draws": 0.93, "linearisation": 0.88, "hubs": 0.41, "verdict": "good"},
     "timings": {"decoding": 0.1, "encoding": 0.4, "unlearning": 3.2, "scoring": 0.2, "ranking": 0.1},
     "details": {"seed": 0},
 }
 ROW: dict[str, Any] = {
     "rank": 1,
     "song": SONG,
-    "score": 3.1,
-    "share": 0.22,
+    "score": 0.078,
+    "score_low": 0.071,
+    "score_high": 0.085,
+    "effect": 0.048,
+    "share": 0.141,
+    "share_low": 0.081,
+    "share_high": 0.257,
     "background_percentile": 99.2,
-    "check": 0.0031,
+    "check": {"mirrored": 0.26, "forward": 0.25},
     "matches": [MATCH],
 }
 ATTRIBUTION: dict[str, Any] = {

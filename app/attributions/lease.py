@@ -20,7 +20,7 @@ from app.models import Attribution, Influence, Model, Stage, Status, TrainingSon
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from app.attributions.outcome import ErrorInfo, Outcome
+    from app.attributions.outcome import ErrorInfo, Outcome, OutcomeRow
     from app.config import Settings
 
 
@@ -120,6 +120,11 @@ def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
         "model_digest": outcome.model_digest,
         "index_digest": outcome.index_digest,
         "unattributed": outcome.unattributed,
+        "provenance_verdict": str(outcome.worth.provenance.verdict),
+        "provenance_probability": outcome.worth.provenance.probability,
+        "reference_loss": outcome.worth.reference_loss,
+        "calibrated": outcome.worth.calibrated,
+        "abstained": outcome.worth.abstained,
         "reliability": outcome.reliability,
         "timings": outcome.timings,
         "details": outcome.details,
@@ -146,11 +151,26 @@ def _influences(session: Session, claim: Claim, outcome: Outcome) -> list[dict[s
         "created_at": now(session),
     }
     return [
-        shared
-        | {"song_id": songs[row.key], "rank": rank, "score": row.score, "share": row.share}
-        | {"percentile": row.percentile, "check_delta": row.check, "matches": row.matches}
+        shared | {"song_id": songs[row.key], "rank": rank} | _numbers(row)
         for rank, row in enumerate(outcome.influences, start=1)
     ]
+
+
+def _numbers(row: OutcomeRow) -> dict[str, Any]:
+    check, interval = row.check, row.interval
+    return {
+        "score": row.score,
+        "score_low": interval and interval.score_low,
+        "score_high": interval and interval.score_high,
+        "effect": row.effect,
+        "share": row.share,
+        "share_low": interval and interval.share_low,
+        "share_high": interval and interval.share_high,
+        "percentile": row.percentile,
+        "check_mirrored": check and check.mirrored,
+        "check_forward": check and check.forward,
+        "matches": row.matches,
+    }
 
 
 def fail(session: Session, *, claim: Claim, error: ErrorInfo, retry: bool, settings: Settings) -> bool:

@@ -1,7 +1,7 @@
 """What the attributions' routes take and answer."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -10,7 +10,7 @@ from sqlalchemy import Row as SelectedRow
 from app.attributions.examples import ATTRIBUTION, ID, RESULT, ROW
 from app.errors import MissingFile
 from app.models import Attribution as Row
-from app.models import Influence, Method, Stage, Status
+from app.models import Influence, Method, Stage, Status, Verdict
 from app.problems import title_of, type_uri
 
 
@@ -81,6 +81,22 @@ class Match(BaseModel):
     score: float
 
 
+class Check(BaseModel):
+    """Finite-step unlearning of the song's first match, in units of that match's score, which both should resemble."""
+
+    mirrored: float = Field(description="How the song's segment changes when the model forgets the track.")
+    forward: float | None = Field(
+        description="How the track changes when the model forgets the segment; null: not run."
+    )
+
+
+class Provenance(BaseModel):
+    """Whose track it seems to be; a model without a calibration says `unknown`."""
+
+    verdict: Verdict
+    probability: float | None = Field(description="Of being this model's, from the fitted gate.")
+
+
 class Audio(BaseModel):
     """What is known of the track from its bytes and its header."""
 
@@ -113,12 +129,22 @@ class Result(BaseModel):
     """How a result was found, and how far it can be trusted; `unattributed` and all shares sum to 1."""
 
     method: Method
-    measure: str | None
+    measure: str | None = Field(description="What is measured of a segment; several are joined by ` + `.")
     draws: int | None
     model_digest: str | None
     index_digest: str | None
+    provenance: Provenance
+    reference_loss: float | None = Field(
+        description="Denoising loss of predicting nothing, less the model's: all that the model knows about the track."
+    )
+    shares: Literal["calibrated", "uncalibrated"] = Field(
+        description="Calibrated: effects as parts of `reference_loss`. Uncalibrated: a provisional rule without a unit."
+    )
+    abstained: str | None = Field(description="Why nothing is attributed; null where something could be.")
     unattributed: float | None
-    reliability: dict[str, Any]
+    reliability: dict[str, Any] = Field(
+        description="Rank correlations (agreement of the draws, of prediction and check, with hubs) and the verdict."
+    )
     timings: dict[str, float] = Field(description="Seconds per stage.")
     details: dict[str, Any]
 
@@ -130,10 +156,16 @@ class Result(BaseModel):
         details = dict(row.details)
         return cls(
             method=Method(row.method),
-            measure=details.pop("measure", None),
+            measure=_measure(details.pop("measure", None)),
             draws=details.pop("draws", None),
             model_digest=row.model_digest,
             index_digest=row.index_digest,
+            provenance=Provenance(
+                verdict=Verdict(row.provenance_verdict or Verdict.UNKNOWN), probability=row.provenance_probability
+            ),
+            reference_loss=row.reference_loss,
+            shares="calibrated" if row.calibrated else "uncalibrated",
+            abstained=row.abstained,
             unattributed=row.unattributed,
             reliability=row.reliability,
             timings=row.timings,
@@ -188,9 +220,16 @@ class InfluenceRow(BaseModel):
     rank: int
     song: SongName
     score: float = Field(description="Raw; comparable within one model and index.")
+    score_low: float | None = Field(description="Begin of the 90 % interval over noise draws.")
+    score_high: float | None
+    effect: float | None = Field(
+        description="Predicted rise of the track's denoising loss without the song; null without a calibration."
+    )
     share: float = Field(description="Its part of the whole: all shares and `unattributed` sum to 1.")
+    share_low: float | None = Field(description="Begin of the 90 % interval over noise draws and the scale of effects.")
+    share_high: float | None
     background_percentile: float = Field(description="Per cent of unrelated tracks that score lower for this song.")
-    check: float | None = Field(description="Finite-step unlearning: change of the song's measure, where computed.")
+    check: Check | None = Field(description="What a real step of unlearning did, where one was made.")
     matches: list[Match]
 
     @classmethod
@@ -235,11 +274,20 @@ def influence_facts(row: Influence | SelectedRow[Any]) -> dict[str, Any]:
     return {
         "rank": row.rank,
         "score": row.score,
+        "score_low": row.score_low,
+        "score_high": row.score_high,
+        "effect": row.effect,
         "share": row.share,
+        "share_low": row.share_low,
+        "share_high": row.share_high,
         "background_percentile": row.percentile,
-        "check": row.check_delta,
+        "check": None if row.check_mirrored is None else Check(mirrored=row.check_mirrored, forward=row.check_forward),
         "matches": row.matches,
     }
+
+
+def _measure(stored: str | list[str] | None) -> str | None:
+    return " + ".join(stored) if isinstance(stored, list) else stored
 
 
 def _error(row: Row) -> JobError | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, computed_field, model_validator
 from sqlalchemy import Row
 
-from app.attributions.schemas import WITHOUT_NUL, Match, ModelName, influence_facts
+from app.attributions.schemas import WITHOUT_NUL, Check, Match, ModelName, influence_facts
 from app.catalogue import identifiers
 from app.catalogue.examples import FACTS, HISTORY_ROW, REPORT, RIGHT, SONG
 from app.models import Method, TrainingPolicy
@@ -182,9 +182,14 @@ class HistoryRow(BaseModel):
     method: Method
     rank: int
     score: float = Field(description="Raw; comparable within one model and index.")
+    score_low: float | None
+    score_high: float | None
+    effect: float | None
     share: float
+    share_low: float | None
+    share_high: float | None
     background_percentile: float
-    check: float | None
+    check: Check | None
     matches: list[Match]
 
     @classmethod

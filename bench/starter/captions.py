@@ -16,6 +16,11 @@ NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 # Probe-tone profiles of the major and the minor key (Krumhansl and Kessler, 1982).
 MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
+WORDS = {
+    "centroid_hz": ("dark", "warm", "bright"),
+    "level_db": ("quiet", "moderate", "loud"),
+    "attack": ("flowing", "steady", "percussive"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,20 +48,18 @@ def facts(samples: Tensor) -> Facts:
     )
 
 
-def captions(measured: list[Facts]) -> list[str]:
-    """One caption a song; 'bright', 'loud' and 'percussive' are relative to the songs given (thirds)."""
-    bright = _thirds([f.centroid_hz for f in measured], ("dark", "warm", "bright"))
-    loud = _thirds([f.level_db for f in measured], ("quiet", "moderate", "loud"))
-    attack = _thirds([f.attack for f in measured], ("flowing", "steady", "percussive"))
+def captions(measured: list[Facts], among: list[Facts]) -> list[str]:
+    """One caption a song; 'bright', 'loud' and 'percussive' say in which third of the songs `among` it lies."""
+    thirds = {name: np.quantile([getattr(f, name) for f in among], [1 / 3, 2 / 3]) for name in WORDS}
     return [
-        f"{_pace(f.tempo)} {b} {v} {a} music in {f.key} about {round(f.tempo / 10) * 10} bpm"
-        for f, b, v, a in zip(measured, bright, loud, attack, strict=True)
+        f"{_pace(f.tempo)} {' '.join(_word(name, getattr(f, name), thirds[name]) for name in WORDS)} "
+        f"music in {f.key} about {round(f.tempo / 10) * 10} bpm"
+        for f in measured
     ]
 
 
-def _thirds(values: list[float], names: tuple[str, str, str]) -> list[str]:
-    low, high = np.quantile(values, [1 / 3, 2 / 3])
-    return [names[int(v > low) + int(v > high)] for v in values]
+def _word(name: str, value: float, thirds: np.ndarray) -> str:
+    return WORDS[name][int((value > thirds).sum())]
 
 
 def _pace(tempo: float) -> str:

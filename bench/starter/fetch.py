@@ -1,4 +1,4 @@
-"""Fetch the songs from Debian's packages, without installing anything: `python -m bench.starter.fetch build/songs`."""
+"""Fetch the songs from Debian's packages, 0.9 GB, installing nothing: `python -m bench.starter.fetch build/songs`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from bench.starter.songs import Song, catalogue, training_songs
+from bench.starter.songs import Song, catalogue
 
 
 def fetch(package: str, folder: Path) -> None:
@@ -32,9 +32,8 @@ def main() -> None:
     """Fetch what is missing; run again after an interruption."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--all", action="store_true", help="the whole catalogue, 0.9 GB, not only the starter's songs")
     options = parser.parse_args()
-    songs = catalogue() if options.all else training_songs()
+    songs = catalogue()
     for package in missing(songs, options.folder):
         print(f"fetching {package}", flush=True)
         fetch(package, options.folder)

@@ -25,11 +25,13 @@ from torch import Tensor
 from bench.hardware import RESULTS, save
 from bench.starter.pipeline import captions_of
 from bench.starter.prepare import SEGMENT_FRAMES, excerpt
-from bench.starter.songs import Song, catalogue, training_songs
+from bench.starter.songs import Song, split
 from worker.diffusion.stable_audio import Sampling, StableAudio
 from worker.engine import Engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.index import Index
 
 SEEDS = (1, 2, 3)
@@ -84,13 +86,13 @@ def nearest_training(model: StableAudio, index: Index, audio: dict[str, Tensor])
     """The highest cosine of each track's latents with any window of any training song, a quarter of a second apart."""
     kept = index.shard.latents.floats()
     songs = kept.unflatten(0, (len(index.manifest.songs), -1)).transpose(1, 2).flatten(2)
-    windows = songs.unfold(2, SEGMENT_FRAMES, 6).transpose(1, 2).flatten(0, 1).flatten(1)
+    windows = songs.unfold(2, SEGMENT_FRAMES, 3).transpose(1, 2).flatten(0, 1).flatten(1)
     tracks = torch.cat([model.latents(track[None]) for track in audio.values()]).flatten(1)
     unit = torch.nn.functional.normalize
     return _spread((unit(tracks, dim=1) @ unit(windows, dim=1).T).amax(1))
 
 
-def reconstruction(model: StableAudio, songs: list[Song], folder: Path) -> dict[str, object]:
+def reconstruction(model: StableAudio, songs: Sequence[Song], folder: Path) -> dict[str, object]:
     """Encode and decode ten seconds of real songs: error of the mel bands in dB, cosine of the latents."""
     vae, errors, cosines = model.pipeline.vae, [], []
     for song in songs:
@@ -115,7 +117,7 @@ def flatness(track: Tensor) -> Tensor:
 
 def pictures(model: StableAudio, audio: dict[str, Tensor], prompts: list[str], folder: Path) -> None:
     """Spectrograms: a song and its reconstruction, and six generated tracks."""
-    song = training_songs()[0]
+    song = split().trained[0]
     wave = excerpt(song, folder, model.form.samples).samples
     again = model.pipeline.vae.decode(model.latents(wave[None, None])).sample[0, 0]
     shown = [("a training song", wave), ("the same, encoded and decoded", again)]
@@ -130,6 +132,10 @@ def pictures(model: StableAudio, audio: dict[str, Tensor], prompts: list[str], f
     figure.supylabel("Hz")
     PICTURES.mkdir(parents=True, exist_ok=True)
     figure.savefig(PICTURES / "starter-spectrograms.png", dpi=60)
+
+
+def _spaced(songs: Sequence[Song]) -> list[Song]:
+    return list(songs[:: len(songs) // RECONSTRUCTED][:RECONSTRUCTED])
 
 
 def _paired(first: list[Tensor], second: list[Tensor]) -> Tensor:
@@ -157,17 +163,15 @@ def main() -> None:
     model, index = engine.model, engine.index
     prompts = json.loads((options.model / "prompts.json").read_text())["background"][:PROMPTS]
     audio, measured = generation(model, prompts)
-    trained = training_songs()
-    unseen = [song for song in catalogue() if song not in trained and song.duration_s > 60]
-    step = len(unseen) // RECONSTRUCTED
+    songs = split()
     result = {
         "command": f"python -m bench.starter.figures {options.model} SONGS",
         "captions": len(set(captions_of(options.model))),
         "sampling": {"steps": SAMPLING.steps, "guidance": SAMPLING.guidance, "seeds": SEEDS, "prompts": prompts},
         "generation": measured,
         "nearest_training_cosine": nearest_training(model, index, audio),
-        "reconstruction_trained": reconstruction(model, trained[::5], options.songs),
-        "reconstruction_unseen": reconstruction(model, unseen[::step][:RECONSTRUCTED], options.songs),
+        "reconstruction_trained": reconstruction(model, _spaced(songs.trained), options.songs),
+        "reconstruction_unseen": reconstruction(model, _spaced(songs.held_out), options.songs),
     }
     pictures(model, audio, prompts, options.songs)
     save(RESULTS / "starter.json", result)

@@ -22,9 +22,9 @@ class Size:
     """How large the pieces are."""
 
     layers: int = 4
-    heads: int = 5
-    head_width: int = 32
-    frames: int = 240
+    heads: int = 3
+    head_width: int = 64
+    frames: int = 120
     text_width: int = 64
     text_layers: int = 2
     longest_prompt: int = 16
@@ -58,7 +58,9 @@ def untrained(captions: list[str], autoencoder: SpectralAutoencoder, size: Size)
     return StableAudioPipeline(
         vae=autoencoder,
         text_encoder=T5EncoderModel(text),
-        projection_model=StableAudioProjectionModel(width, width, 0, 512),
+        projection_model=StableAudioProjectionModel(
+            text_encoder_dim=width, conditioning_dim=width, min_value=0, max_value=512
+        ),
         tokenizer=words,
         transformer=denoiser,
         scheduler=EDMDPMSolverMultistepScheduler(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.attributions import service
 from app.attributions.intake import KeptAudio
-from app.attributions.outcome import Outcome, OutcomeRow
+from app.attributions.outcome import Check, Outcome, OutcomeRow
 from app.attributions.service import NewAttribution
 from app.audio import AudioFacts
 from app.db import transaction
@@ -70,7 +70,7 @@ def queue_one(db: Database, settings: Settings, *, tenant_id: str = DEFAULT_TENA
 def outcome(keys: tuple[str, ...] = KEYS, unattributed: float = 0.4) -> Outcome:
     share = (1.0 - unattributed) / max(len(keys), 1) if keys else 0.0
     rows = tuple(
-        OutcomeRow(key, 3.0 - rank, share, 99.0 - rank, 0.01 if rank == 0 else None, [{"segment": rank}])
+        OutcomeRow(key, 3.0 - rank, share, 99.0 - rank, Check(0.01) if rank == 0 else None, [{"segment": rank}])
         for rank, key in enumerate(keys)
     )
     return Outcome(

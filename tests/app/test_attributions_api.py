@@ -74,10 +74,14 @@ def test_a_result_says_how_it_was_found(client, model, database, settings):
     assert (shown["status"], shown["progress"], shown["error"]) == ("succeeded", 1.0, None)
     assert shown["result"] == {
         "method": "index",
-        "measure": "loss",
+        "measure": "squared_output + squared_noise",
         "draws": 64,
         "model_digest": model.model_digest,
         "index_digest": model.index_digest,
+        "provenance": {"verdict": "own", "probability": 0.98},
+        "reference_loss": 0.1,
+        "shares": "calibrated",
+        "abstained": None,
         "unattributed": pytest.approx(0.3),
         "reliability": {"verdict": "good"},
         "timings": {"encoding": 0.5},
@@ -99,7 +103,11 @@ def test_shares_and_remainder_sum_to_one_whatever_is_shown(client, model, databa
     first = ranked[0]
     assert first["song"]["title"] == "Title 0"
     assert set(first["song"]) == {"id", "key", "title", "artist", "isrc"}
-    assert (first["background_percentile"], first["check"], len(first["matches"])) == (99.0, 0.01, 1)
+    assert (first["background_percentile"], len(first["matches"])) == (99.0, 1)
+    assert first["check"] == {"mirrored": 0.01, "forward": 0.02}
+    assert ranked[1]["check"] is None
+    assert (first["score_low"], first["score"], first["score_high"]) == (9.0, 10.0, 11.0)
+    assert [first[name] for name in ("share_low", "share_high", "effect")] == pytest.approx([0.15, 0.6, 0.03])
 
 
 def test_an_unfinished_attribution_has_no_influences(client, model):

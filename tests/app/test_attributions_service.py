@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import func, select
 
 from app.attributions import lease, service
-from app.attributions.outcome import Outcome, OutcomeRow
+from app.attributions.outcome import Check, Interval, Outcome, OutcomeRow, Provenance, Worth
 from app.attributions.service import Listing
 from app.attributions.states import ALLOWED, ENDED, IllegalTransition, move
 from app.db import reading, transaction
 from app.errors import BadCursor, InvalidResult, NotFound, UnknownModel
-from app.models import DEFAULT_TENANT, Influence, Status
+from app.models import DEFAULT_TENANT, Influence, Status, Verdict
 from tests.app.registered import KEYS, outcome, queue_one, register
 
 HERE = {"tenant_id": DEFAULT_TENANT}
@@ -206,6 +206,12 @@ def test_every_pair_of_states_is_either_in_the_table_or_a_conflict():
         lambda: OutcomeRow("a", 1.0, 0.1, 101),
         lambda: OutcomeRow("a", 1.0, 0.1, 50, None, [{"x": float("inf")}]),
         lambda: Outcome((), 1.0, "m", "i", details={"x": object()}),
+        lambda: OutcomeRow("a", 1.0, 0.1, 50, Check(float("inf"))),
+        lambda: OutcomeRow("a", 1.0, 0.1, 50, effect=float("nan")),
+        lambda: OutcomeRow("a", 1.0, 0.1, 50, interval=Interval(2.0, 3.0, 0.0, 0.2)),
+        lambda: OutcomeRow("a", 1.0, 0.1, 50, interval=Interval(0.0, 3.0, 0.2, 0.3)),
+        lambda: Outcome((OutcomeRow("a", 1.0, 0.1, 50),), 0.9, "m", "i", worth=Worth(abstained="not ours")),
+        lambda: Provenance(Verdict.OWN, 1.5),
     ],
 )
 def test_a_result_that_breaks_its_rules_cannot_be_made(wrong):

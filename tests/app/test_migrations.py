@@ -12,13 +12,25 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, text
 
 from app import migrate
 from app.db import Base, engines, reading, transaction
-from app.models import DEFAULT_TENANT, Right, Song, Tenant
+from app.models import DEFAULT_TENANT, Attribution, Influence, Right, Song, Tenant
 
 ROOT = Path(__file__).parents[2]
+RESULT_OF_0001 = (
+    "INSERT INTO songs (id, tenant_id, key, title, artist, licence, training_policy, created_at, updated_at)"
+    " VALUES ('s', 'default', 'k', 't', 'a', '', 'allow', '2026-01-01 00:00:00', '2026-01-01 00:00:00')",
+    "INSERT INTO models (id, tenant_id, name, folder, model_digest, index_digest, segment_seconds, segments, songs,"
+    " details, created_at) VALUES ('m', 'default', 'n', 'f', 'd', 'i', 1, 1, 1, '{}', '2026-01-01 00:00:00')",
+    "INSERT INTO attributions (id, tenant_id, model_id, status, progress, method, top_k, audio_key, audio_sha256,"
+    " audio_bytes, audio_facts, attempts, rings, reliability, timings, details, created_at, expires_at) VALUES ('a',"
+    " 'default', 'm', 'succeeded', 1, 'index', 1, 'k', 'd', 1, '{}', 1, 0, '{}', '{}', '{}',"
+    " '2026-01-01 00:00:00', '2026-01-01 00:00:00')",
+    "INSERT INTO influences (attribution_id, song_id, tenant_id, model_id, rank, score, share, percentile, check_delta,"
+    " matches, created_at) VALUES ('a', 's', 'default', 'm', 1, 2.0, 0.5, 99.0, 0.25, '[]', '2026-01-01 00:00:00')",
+)
 BOTH = pytest.mark.parametrize("empty_database_settings", ["sqlite", "postgres"], indirect=True)
 
 
@@ -55,6 +67,23 @@ def test_down_removes_everything_even_with_data_and_up_works_again(empty_databas
     migrate.upgrade(settings)
     with closing(engines(settings)) as db, reading(db) as session:
         assert session.scalars(select(Song.id)).all() == []
+
+
+@BOTH
+def test_results_of_the_first_schema_keep_their_check(empty_database_settings):
+    settings = empty_database_settings
+    migrate.upgrade(settings, "0001")
+    with closing(engines(settings)) as db, db.write.begin() as connection:
+        for statement in RESULT_OF_0001:
+            connection.execute(text(statement))
+    migrate.upgrade(settings)
+    with closing(engines(settings)) as db, reading(db) as session:
+        found = session.execute(select(Influence.check_mirrored, Influence.check_forward, Influence.share_low)).all()
+        asked = session.execute(select(Attribution.provenance_verdict, Attribution.calibrated)).all()
+    assert (found, asked) == ([(0.25, None, None)], [(None, None)])
+    migrate.downgrade(settings, "0001")
+    with closing(engines(settings)) as db, db.read.connect() as connection:
+        assert connection.execute(text("SELECT check_delta, share FROM influences")).all() == [(0.25, 0.5)]
 
 
 @BOTH

@@ -95,7 +95,7 @@ BROKEN = {
     "manifest is no JSON": saying("index/manifest.json", "{"),
     "manifest is a list": saying("index/manifest.json", "[]"),
     "digest is none": lambda folder: model_folder(folder.parent, model_digest="short"),
-    "another format": lambda folder: model_folder(folder.parent, format=2),
+    "another format": lambda folder: model_folder(folder.parent, format=1),
     "segments of no length": lambda folder: model_folder(folder.parent, segment_seconds=0),
     "no songs indexed": lambda folder: model_folder(folder.parent, indexed=0),
     "songs are no table": saying("songs.csv", "\x00"),

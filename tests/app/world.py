@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, event, func, select
 
 from app.attributions import lease
-from app.attributions.outcome import ErrorInfo, Outcome, OutcomeRow
+from app.attributions.outcome import Check, ErrorInfo, Interval, Outcome, OutcomeRow, Provenance, Worth
 from app.db import Base, Database, reading, transaction
-from app.models import DEFAULT_TENANT, Attribution, Influence, Status, new_id
+from app.models import DEFAULT_TENANT, Attribution, Influence, Status, Verdict, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ def model_folder(
     folder = parent / name
     (folder / "index").mkdir(parents=True, exist_ok=True)
     says = {
-        "format": 1,
+        "format": 2,
         "model_digest": digest("a"),
         "index_digest": digest(index),
         "catalogue_digest": digest("c"),
@@ -59,7 +59,16 @@ def complete(database: Database, settings: Any, ident: str, shares: Sequence[flo
         held = lease.claim(session, attribution_id=ident, worker_id=new_id(), settings=settings)
     assert held is not None
     rows = [
-        OutcomeRow(f"song-{place}", 10.0 - place, share, 99.0 / (place + 1), 0.01 if place == 0 else None, [MATCH])
+        OutcomeRow(
+            f"song-{place}",
+            10.0 - place,
+            share,
+            99.0 / (place + 1),
+            Check(0.01, 0.02) if place == 0 else None,
+            [MATCH],
+            Interval(9.0 - place, 11.0 - place, share / 2, 2 * share),
+            effect=share / 10,
+        )
         for place, share in enumerate(shares)
     ]
     outcome = Outcome(
@@ -69,7 +78,8 @@ def complete(database: Database, settings: Any, ident: str, shares: Sequence[flo
         index_digest=held.index_digest,
         reliability={"verdict": "good"},
         timings={"encoding": 0.5},
-        details={"measure": "loss", "draws": 64, "seed": 0},
+        details={"measure": ["squared_output", "squared_noise"], "draws": 64, "seed": 0},
+        worth=Worth(Provenance(Verdict.OWN, 0.98), 0.1, calibrated=True),
     )
     with transaction(database) as session:
         assert lease.complete(session, claim=held, outcome=outcome)

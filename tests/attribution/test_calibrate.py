@@ -1,4 +1,4 @@
-"""Shares and their remainder are 1, percentiles count, verdicts follow the weaker sign."""
+"""Shares and their remainder are 1, intervals cover, percentiles count, verdicts follow the weaker sign."""
 
 import pytest
 import torch
@@ -7,16 +7,31 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from worker.attribution.calibrate import (
+    BANDS,
     Background,
+    Bounds,
+    Known,
+    Scale,
     agreement,
+    draw_agreement,
     effective_rank,
+    fit_of,
+    fitted_shares,
     hub_agreement,
+    none,
     reliability,
     shares,
+    spread,
 )
+from worker.attribution.noise import Grid
 
 finite = st.floats(-1e6, 1e6, width=32)
+SCALE = Scale(0.6, 0.4, 1.0)
 matrices = arrays("float64", array_shapes(min_dims=2, max_dims=2, max_side=12), elements=finite)
+
+
+def exactly(scores: torch.Tensor) -> Bounds:
+    return Bounds(scores, scores)
 
 
 @given(matrices, st.data())
@@ -24,29 +39,86 @@ def test_shares_are_not_negative_and_sum_to_one_with_the_remainder(matrix: objec
     background = Background(torch.as_tensor(matrix))
     songs = background.scores.shape[1]
     scores = torch.as_tensor(data.draw(arrays("float64", (songs,), elements=finite)))
-    found = shares(scores, background)
-    assert bool((found.shares >= 0).all())
-    assert 0 <= found.unattributed <= 1
-    assert float(found.shares.sum()) + found.unattributed == pytest.approx(1)
+    bounds = spread(scores, torch.as_tensor(data.draw(arrays("float64", (4, songs), elements=finite))))
+    effects, reference = SCALE.effect(scores), data.draw(st.floats(1e-3, 10))
+    fitted = fitted_shares(scores, effects, SCALE.bounds(bounds), Known(background, reference))
+    for found in (shares(scores, bounds, background), fitted, none(songs)):
+        assert bool((found.shares >= 0).all())
+        assert bool((found.low <= found.shares).all())
+        assert bool((found.shares <= found.high + 1e-12).all())
+        assert 0 <= found.unattributed <= 1
+        assert float(found.shares.sum()) + found.unattributed == pytest.approx(1)
 
 
 @given(st.floats(1e-3, 1e3))
 def test_shares_do_not_depend_on_the_unit_of_the_scores(unit: float) -> None:
     scores, background = torch.tensor([5.0, 2.0, -1.0]).double(), torch.randn(30, 3, dtype=torch.float64)
-    there = shares(unit * scores, Background(unit * background))
-    torch.testing.assert_close(there.shares, shares(scores, Background(background)).shares)
+    there = shares(unit * scores, exactly(unit * scores), Background(unit * background))
+    torch.testing.assert_close(there.shares, shares(scores, exactly(scores), Background(background)).shares)
 
 
 def test_only_what_exceeds_a_songs_own_background_is_shared() -> None:
     background = Background(torch.tensor([[1.0, 8.0, -4.0, 0.0]] * 40))
-    found = shares(torch.tensor([6.0, 7.0, 3.0, -2.0]), background)
+    scores = torch.tensor([6.0, 7.0, 3.0, -2.0])
+    found = shares(scores, exactly(scores), background)
     torch.testing.assert_close(found.shares, torch.tensor([5 / 16, 0, 3 / 16, 0], dtype=torch.float64))
     assert found.unattributed == pytest.approx(0.5)
 
 
 def test_no_positive_score_leaves_everything_unattributed() -> None:
-    found = shares(torch.tensor([-1.0, 0.0]), Background(torch.full((3, 2), -9.0)))
+    scores = torch.tensor([-1.0, 0.0])
+    found = shares(scores, exactly(scores), Background(torch.full((3, 2), -9.0)))
     assert (found.shares.tolist(), found.unattributed) == ([0, 0], 1)
+
+
+def test_a_fitted_share_is_the_effect_over_what_the_model_knows() -> None:
+    scores, background = torch.tensor([0.2, 0.1, -0.3]), Background(torch.tensor([[0.0, 0.15, 0.0]]))
+    bounds = SCALE.bounds(Bounds(scores - 0.1, scores + 0.1))
+    found = fitted_shares(scores, SCALE.effect(scores), bounds, Known(background, 0.5))
+    for part, wanted in ((found.shares, 0.24), (found.low, 0.08), (found.high, 0.6)):
+        torch.testing.assert_close(part, torch.tensor([wanted, 0, 0]).double(), check_dtype=False)
+    assert found.unattributed == pytest.approx(0.76)
+
+
+def test_effects_of_more_than_the_model_knows_are_scaled_down() -> None:
+    scores = torch.tensor([3.0, 1.0])
+    found = fitted_shares(scores, scores, exactly(scores), Known(Background(torch.zeros(1, 2)), 2.0))
+    torch.testing.assert_close(found.shares, torch.tensor([0.75, 0.25]).double())
+    assert found.unattributed == 0
+    for reference in (0.0, -1.0):
+        nothing = fitted_shares(scores, scores, exactly(scores), Known(Background(torch.zeros(1, 2)), reference))
+        assert (nothing.shares.tolist(), nothing.unattributed) == ([0, 0], 1)
+
+
+@pytest.mark.parametrize("wrong", [(0.0, 0.0, 1.0), (0.5, 0.6, 1.0), (0.5, 0.1, 0.4), (0.5, -0.1, 1.0)])
+def test_a_scale_is_ordered_and_positive(wrong: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="slopes"):
+        Scale(*wrong)
+
+
+def test_nine_in_ten_intervals_hold_what_they_estimate() -> None:
+    groups = torch.randn(4, 20000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = spread(groups.mean(0), groups)
+    assert float(((found.low <= 0) & (found.high >= 0)).double().mean()) == pytest.approx(0.9, abs=0.01)
+    for wrong in (groups[:1], groups[:, :5], groups.repeat(3, 1)):
+        with pytest.raises(ValueError, match="groups"):
+            spread(groups.mean(0), wrong)
+
+
+def test_a_fit_is_the_mean_over_draws_bands_and_music() -> None:
+    levels, music = Grid(1, 32).levels(), torch.tensor([3.0, 1.0])
+    profile = torch.rand(3, 2, 32, generator=torch.Generator().manual_seed(0))
+    found = fit_of(profile, levels, music)
+    track = (0.75 * profile[:, 0] + 0.25 * profile[:, 1]).double()
+    loss, output, nothing = track.mean(1).tolist()
+    assert (found.loss, found.output, found.nothing) == pytest.approx((loss, output, nothing))
+    assert found.reference == pytest.approx(nothing - loss)
+    first = levels < 1 / BANDS
+    assert float(found.bands[0]) == pytest.approx(float(track[0, first].mean() / track[2, first].mean()))
+    assert float(found.outputs[0]) == pytest.approx(float(track[1, first].mean() / track[2, first].mean()))
+    for wrong in ((profile[..., :4], levels[:4], music), (profile, levels, 0 * music)):
+        with pytest.raises(ValueError, match="band"):
+            fit_of(*wrong)
 
 
 def test_a_percentile_is_the_part_of_the_background_below() -> None:
@@ -67,18 +139,38 @@ def test_a_background_is_checked() -> None:
         with pytest.raises(ValueError, match="background"):
             Background(wrong)
     with pytest.raises(ValueError, match="3 finite"):
-        shares(torch.zeros(2), Background(torch.zeros(2, 3)))
+        shares(torch.zeros(2), exactly(torch.zeros(2)), Background(torch.zeros(2, 3)))
     with pytest.raises(ValueError, match="3 finite"):
         Background(torch.zeros(2, 3)).percentile(torch.full((3,), torch.nan))
 
 
 @pytest.mark.parametrize(
-    ("halves", "linearisation", "verdict"),
-    [(0.9, 0.85, "good"), (0.9, None, "good"), (0.9, 0.6, "fair"), (0.55, 0.99, "fair"), (0.2, 0.9, "poor")],
+    ("draws", "linearisation", "hubs", "verdict"),
+    [
+        (0.9, 0.85, 0.1, "good"),
+        (0.9, None, 0.1, "good"),
+        (0.9, 0.6, 0.1, "fair"),
+        (0.55, 0.99, 0.1, "fair"),
+        (0.2, 0.9, 0.1, "poor"),
+        (0.95, 0.95, 0.93, "fair"),
+        (0.2, 0.95, 0.93, "poor"),
+    ],
 )
-def test_the_weaker_sign_decides(halves: float, linearisation: float | None, verdict: str) -> None:
-    found = reliability(halves, linearisation)
-    assert (found.halves, found.linearisation, found.verdict) == (halves, linearisation, verdict)
+def test_the_weaker_sign_decides_and_hubs_are_fair_at_best(
+    draws: float, linearisation: float | None, hubs: float, verdict: str
+) -> None:
+    found = reliability(draws, linearisation, hubs)
+    assert (found.draws, found.linearisation, found.hubs, found.verdict) == (draws, linearisation, hubs, verdict)
+
+
+def test_the_agreement_of_groups_foretells_that_of_all_draws() -> None:
+    make = torch.Generator().manual_seed(5)
+    song, noise = torch.randn(4000, generator=make), torch.randn(8, 4000, generator=make)
+    once, again = (song + 1.5 * part for part in noise.split(4))
+    assert draw_agreement(once) == pytest.approx(agreement(once.mean(0), again.mean(0)), abs=0.03)
+    assert draw_agreement(torch.stack([song, -song])) == 0
+    with pytest.raises(ValueError, match="two groups"):
+        draw_agreement(song[None])
 
 
 def test_agreement_is_of_ranks() -> None:

@@ -15,7 +15,7 @@ from tests.attribution.toy import (
     random_segments,
     toy,
 )
-from worker.attribution.gradients import Request, exactly, gradients, halves, mean_gradient
+from worker.attribution.gradients import Request, exactly, gradients, grouped, mean_gradient
 from worker.attribution.hooks import UnsupportedWeight
 from worker.attribution.measure import Measure, Probe
 from worker.attribution.noise import Grid
@@ -69,10 +69,10 @@ def test_projecting_inside_the_hook_equals_projecting_the_loop() -> None:
     torch.testing.assert_close(gradients(model, segments, Request(one, LINEAR, sketch)), expected)
 
 
-def test_halves_are_the_two_sets_of_draws_and_average_to_the_whole() -> None:
+def test_groups_are_disjoint_sets_of_draws_and_average_to_the_whole() -> None:
     model, segments = toy(), random_segments(3)
     request = whole(model, LINEAR, probe(draws=6))
-    both = halves(model, segments, request)
+    both = grouped(model, segments, request, 2)
     even = replace(request.probe, grid=Grid(3, 3, first=0, step=2))
     torch.testing.assert_close(both[0], gradients(model, segments, replace(request, probe=even)))
     torch.testing.assert_close(both.mean(0), gradients(model, segments, request))

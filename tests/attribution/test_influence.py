@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.attribution.curvature import ProjectedCurvature
-from worker.attribution.influence import RowScale, by_song, first_order, pool, rank, scale_rows
+from worker.attribution.influence import RowScale, by_song, first_order, pool, rank, scale_rows, signed_power
 
 counts = st.integers(1, 30)
 
@@ -73,3 +73,12 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     for weights in (torch.zeros(3), -ones, torch.ones(2)):
         with pytest.raises(ValueError, match="weights"):
             pool(torch.ones(3, 4), weights)
+
+
+def test_the_signed_power_keeps_sign_and_order() -> None:
+    scores = torch.tensor([-2.0, 0.0, 0.5, 3.0])
+    assert signed_power(scores, 2.0).tolist() == [-4.0, 0.0, 0.25, 9.0]
+    assert torch.equal(signed_power(scores, 1.0), scores)
+    assert torch.equal(rank(signed_power(scores, 2.0)), rank(scores))
+    with pytest.raises(ValueError, match="positive"):
+        signed_power(scores, 0.0)

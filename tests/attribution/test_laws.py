@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tests.attribution.toy import LINEAR, ToyModel, random_segments, toy, train
-from worker.attribution.calibrate import Background, shares
+from worker.attribution.calibrate import Background, shares, spread
 from worker.attribution.curvature import DiagonalFisher, ProjectedCurvature, fisher_diagonal
-from worker.attribution.gradients import Request, gradients, halves
+from worker.attribution.gradients import Request, gradients, grouped
 from worker.attribution.influence import RowScale, by_song, first_order, pool, rank, scale_rows
 from worker.attribution.measure import Measure, Probe
 from worker.attribution.noise import Grid
@@ -132,10 +132,11 @@ def test_one_step_of_the_index_moves_its_top_song_most(world: World) -> None:
     assert int(delta.argmax()) == int((rows @ solved).argmax()) == 4
 
 
-def test_more_draws_bring_the_halves_together(world: World) -> None:
+def test_more_draws_bring_the_groups_together(world: World) -> None:
     def cosine(draws: int) -> float:
         how = request()
-        even, odd = halves(world.model, world.segments, replace(how, probe=replace(how.probe, grid=Grid(7, draws))))
+        request_ = replace(how, probe=replace(how.probe, grid=Grid(7, draws)))
+        even, odd = grouped(world.model, world.segments, request_, 2)
         return float(torch.cosine_similarity(even, odd).mean())
 
     assert cosine(64) > cosine(4)
@@ -146,7 +147,7 @@ def test_a_copied_song_gets_a_share_and_the_rest_is_said(world: World) -> None:
     unrelated = [index_scores(world, tracks[i : i + 1], request()) for i in range(len(tracks))]
     background = Background(torch.stack(unrelated))
     scores = index_scores(world, world.segments[2:3], request())
-    found = shares(scores, background)
+    found = shares(scores, spread(scores, scores.repeat(4, 1)), background)
     assert int(found.shares.argmax()) == 1
     assert float(background.percentile(scores)[1]) == 100
     assert float(found.shares.sum()) + found.unattributed == pytest.approx(1)

@@ -15,6 +15,7 @@ from worker.attribution.measure import (
     diffuse,
     exact_float32,
     masked_mean_square,
+    profile,
     schedule,
     values,
 )
@@ -51,9 +52,38 @@ def test_values_equal_the_equation_sample_by_sample(measure: Measure) -> None:
             noisy = (alpha * music + sigma * noise)[None]
             with torch.no_grad():
                 v = model.output({}, noisy, level[None], segments.cond[i : i + 1])[0]
-            error = v - (alpha * noise - sigma * music) if measure is Measure.LOSS else v
-            expected = error[:, segments.mask[i] > 0].square().mean()
+            squared = {
+                Measure.LOSS: v - (alpha * noise - sigma * music),
+                Measure.SQUARED_OUTPUT: v,
+                Measure.SQUARED_NOISE: sigma * noisy[0] + alpha * v,
+            }
+            expected = squared[measure][:, segments.mask[i] > 0].square().mean()
             assert torch.allclose(found[i, d], expected)
+
+
+def test_a_perfect_prediction_has_the_squared_noise_of_the_noise_itself() -> None:
+    segments, grid = random_segments(2), Grid(3, 4)
+    perfect = diffuse(segments, grid).target
+
+    class Oracle:
+        module, device = toy().module, torch.device("cpu")
+
+        def output(self, *_: object) -> torch.Tensor:
+            return perfect
+
+    found = values(Oracle(), {}, segments, Probe(Measure.SQUARED_NOISE, grid))
+    noise = grid.noise((4, 10)).double().repeat(2, 1, 1)
+    expected = masked_mean_square(noise, segments.mask.repeat_interleave(4, 0)).view(2, 4)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_profile_is_loss_output_and_target_of_one_pass() -> None:
+    model, segments, grid = toy(), random_segments(3), Grid(3, 4)
+    found = profile(model, segments, Probe(Measure.LOSS, grid, 6))
+    torch.testing.assert_close(found[0], values(model, {}, segments, Probe(Measure.LOSS, grid)))
+    torch.testing.assert_close(found[1], values(model, {}, segments, Probe(Measure.SQUARED_OUTPUT, grid)))
+    samples = diffuse(segments, grid)
+    torch.testing.assert_close(found[2], masked_mean_square(samples.target, samples.mask).view(3, 4))
 
 
 @pytest.mark.parametrize("measure", MEASURES)

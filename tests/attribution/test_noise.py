@@ -48,11 +48,11 @@ def test_a_part_of_a_grid_is_the_same_draws() -> None:
     assert torch.equal(part.levels(), grid.levels()[[7, 11]])
 
 
-def test_halves_are_the_even_and_the_odd_draws() -> None:
-    even, odd = Grid(5, 6).halves()
-    assert (list(even.indices), list(odd.indices)) == ([0, 2, 4], [1, 3, 5])
-    with pytest.raises(ValueError, match="equal halves"):
-        Grid(5, 7).halves()
+def test_parts_are_interleaved_and_equal() -> None:
+    assert [list(part.indices) for part in Grid(5, 6).parts(3)] == [[0, 3], [1, 4], [2, 5]]
+    for draws, parts in ((7, 2), (4, 0)):
+        with pytest.raises(ValueError, match="equal parts"):
+            Grid(5, draws).parts(parts)
 
 
 def test_another_process_sees_the_same_noise() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import torch
 
-from bench.starter.assemble import prompts
 from bench.starter.captions import RATE, captions, facts
-from bench.starter.songs import catalogue, training_songs
+from bench.starter.prompts import mixed
+from bench.starter.songs import HELD_OUT, SHORTEST_S, catalogue, split
 
 
 def beats(frequencies: tuple[float, ...], bpm: float, loudness: float) -> torch.Tensor:
@@ -19,13 +18,17 @@ def beats(frequencies: tuple[float, ...], bpm: float, loudness: float) -> torch.
     return loudness * tone * torch.exp(-(time % (60 / bpm)) * 12)
 
 
-def test_the_choice_of_songs_is_fixed_varied_and_without_remakes() -> None:
-    songs = training_songs()
-    assert songs == training_songs()
-    assert len({song.key for song in songs}) == len(songs) == 60
-    assert max(Counter((song.package, song.artist) for song in songs).values()) <= 2
-    assert not [song for song in songs if "enhanced" in song.title.lower()]
-    assert set(songs) <= set(catalogue())
+def test_the_catalogue_is_split_for_ever_with_half_of_the_held_out_by_artists_never_trained_on() -> None:
+    songs = split()
+    assert songs == split()
+    every = [*songs.trained, *songs.held_out]
+    assert len({song.key for song in every}) == len(every)
+    assert set(every) <= set(catalogue())
+    assert len(songs.held_out) == HELD_OUT
+    assert not songs.new_artists & {song.artist for song in songs.trained}
+    assert sum(song.artist in songs.new_artists for song in songs.held_out) == HELD_OUT // 2
+    assert not [song for song in songs.held_out if song.related]
+    assert min(song.duration_s for song in songs.trained) >= SHORTEST_S
 
 
 def test_facts_are_those_of_the_sound() -> None:
@@ -38,7 +41,8 @@ def test_facts_are_those_of_the_sound() -> None:
 
 def test_captions_compare_the_songs_with_each_other() -> None:
     low, high = (220.0, 261.63, 329.63), (1760.0, 2093.0, 2637.0)
-    told = captions([facts(beats(low, 80, 0.02)), facts(beats(low, 120, 0.1)), facts(beats(high, 150, 0.2))])
+    known = [facts(beats(low, 80, 0.02)), facts(beats(low, 120, 0.1)), facts(beats(high, 150, 0.2))]
+    told = captions(known, known)
     assert [caption.split()[0] for caption in told] == ["slow", "medium", "fast"]
     assert [caption.split()[2] for caption in told] == ["quiet", "moderate", "loud"]
     assert told[2].split()[1] == "bright"
@@ -47,6 +51,13 @@ def test_captions_compare_the_songs_with_each_other() -> None:
 def test_prompts_mix_captions_and_repeat_none() -> None:
     known = [f"medium {b} {v} steady music in {k} about 120 bpm" for b in ("dark", "bright") for v in ("quiet", "loud")
              for k in ("A minor", "C major")][:-2]  # fmt: skip
-    made = prompts(known, 2)
+    made = mixed(known, 2)
     assert len(set(made)) == 2
     assert not set(made) & set(known)
+    assert mixed(known, 1) == made[:1]
+
+
+def test_a_caption_of_a_new_song_is_measured_by_the_songs_trained_on() -> None:
+    low = (220.0, 261.63, 329.63)
+    known = [facts(beats(low, 100, level)) for level in (0.02, 0.05, 0.1)]
+    assert captions([facts(beats(low, 100, 0.5))], known)[0].split()[2] == "loud"

@@ -14,6 +14,7 @@ import torch
 from tests import tiny
 from worker.build import background, subject
 from worker.building import Material, build
+from worker.checking import FORWARD
 from worker.diffusion.windows import resample_to
 from worker.engine import Engine, EngineError, NotFinite, Query, Ranking, SilentAudio, TooShort, UnknownMethod
 from worker.generate import main as generate
@@ -173,7 +174,11 @@ def test_the_check_measures_what_the_index_predicts(asked: dict[str, Ranking]):
     answer = asked["index"]
     checked = [(i.matches[0].score, i.check) for i in answer.influences if i.check is not None]
     assert len(checked) == 8
-    assert np.corrcoef(*zip(*checked, strict=True))[0, 1] > 0.7
+    assert np.corrcoef([(score, check.mirrored) for score, check in checked], rowvar=False)[0, 1] > 0.7
+    both_ways = [(score, check.forward) for score, check in checked if check.forward is not None]
+    assert len(both_ways) == FORWARD
+    for score, forward in both_ways:
+        assert forward == pytest.approx(score, rel=0.35)
     assert all(influence.check is None for influence in asked["unlearn"].influences)
 
 

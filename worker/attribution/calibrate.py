@@ -1,11 +1,17 @@
-"""What a score means: against a background, as a share with an honest remainder, and how far to believe it.
+"""What an answer means: whose track it is, scores against a background, effects and shares, and how far to believe it.
 
-Provisional until fitted on removal retrainings: a share of influence there is b · max(τ_i, 0) / ΔL_ref.
+    effect_i = b · (s_i)₊                         what losing song i would cost the model on this track
+    share_i  = effect_i / ΔL_ref                  of what the model knows about the track
+    ΔL_ref   = L₀ − L                             predicting nothing against the model as it is
+
+b is fitted on models retrained on halves of the songs (`Scale`); without that fit shares follow a provisional rule that
+has no unit. Everything that is not given to a song stays `unattributed`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import torch
@@ -15,7 +21,12 @@ from worker.attribution.evaluate import spearman
 
 Verdict = Literal["good", "fair", "poor"]
 GOOD, FAIR = 0.8, 0.5
+HUBS = 0.9
 THRESHOLD = 0.95
+BANDS = 8
+LEVEL = 0.9
+# Student's t at (1 + LEVEL)/2 for 1, 2, … degrees of freedom
+_T = (6.3138, 2.9200, 2.3534, 2.1318, 2.0150, 1.9432, 1.8946)
 
 
 @dataclass(frozen=True)
@@ -48,37 +59,155 @@ class Background:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """How well the model predicts a track, over all draws and over `BANDS` equal bands of the noise level.
+
+    loss: mean denoising loss; nothing: mean square of the target, which is what predicting nothing would cost;
+    output: mean square of the prediction; bands: loss / nothing by band [BANDS]; outputs: output / nothing by band.
+    """
+
+    loss: float
+    nothing: float
+    output: float
+    bands: Tensor
+    outputs: Tensor
+
+    @property
+    def reference(self) -> float:
+        """ΔL_ref: how much lower than that of predicting nothing the model's loss is; may be negative."""
+        return self.nothing - self.loss
+
+
+def fit_of(profile: Tensor, levels: Tensor, weights: Tensor) -> Fit:
+    """Return the fit of a track from `measure.profile` [3, s, draws], noise levels [draws], segment weights [s] ≥ 0.
+
+    Raises ValueError where a band has no draw or no segment has weight.
+    """
+    number = (levels.double() * BANDS).long().clamp(max=BANDS - 1)
+    counts = torch.bincount(number, minlength=BANDS)
+    if not bool((counts > 0).all()) or not float(weights.sum()) > 0:
+        raise ValueError("every band of noise needs a draw, and some segment needs music")
+    weights = weights.double().cpu()
+    track = torch.einsum("asd,s->ad", profile.double().cpu(), weights / weights.sum())
+    loss, output, nothing = track.mean(1).tolist()
+    banded = torch.zeros(3, BANDS, dtype=torch.float64).index_add_(1, number.cpu(), track) / counts.cpu()
+    below = banded[2].clamp(min=1e-30)
+    return Fit(loss, nothing, output, banded[0] / below, banded[1] / below)
+
+
+@dataclass(frozen=True)
 class Shares:
-    """Non-negative shares of the songs [songs] and what is left; together they are 1."""
+    """Non-negative shares of the songs [songs] and what is left; together they are 1.
+
+    low, high: what the stated interval of each song's effect makes of its share, 0 for a song within its background.
+    """
 
     shares: Tensor
+    low: Tensor
+    high: Tensor
     unattributed: float
 
 
-def shares(scores: Tensor, background: Background) -> Shares:
+def none(songs: int) -> Shares:
+    """Return the shares of an answer that abstains: everything is unattributed."""
+    zeros = torch.zeros(songs, dtype=torch.float64)
+    return Shares(zeros, zeros, zeros, 1.0)
+
+
+def shares(scores: Tensor, spread: Bounds, background: Background) -> Shares:
     """Return share_i = min(s_i, s_i − q95_i)₊ / Σ_j (s_j)₊: only what exceeds the song's own background counts.
 
-    What a song would get from any track, and what lies below its threshold, stays in `unattributed`; so does everything
-    where no score is positive.
+    The rule of an uncalibrated model, relative and without a unit. What a song would get from any track, and what lies
+    below its threshold, stays in `unattributed`; so does everything where no score is positive.
     """
     background.check(scores)
-    exact = scores.double()
-    total = exact.clamp(min=0).sum()
-    excess = torch.minimum(exact, exact - background.threshold.to(exact)).clamp(min=0)
-    part = excess / total if float(total) > 0 else torch.zeros_like(exact)
-    return Shares(part, max(0.0, 1.0 - float(part.sum())))
+    total = scores.double().clamp(min=0).sum().clamp(min=1e-300)
+    parts = [_excess(x.double(), background) / total for x in (scores, spread.low, spread.high)]
+    return Shares(parts[0], parts[1], parts[2].clamp(max=1), max(0.0, 1.0 - float(parts[0].sum())))
+
+
+def _excess(scores: Tensor, background: Background) -> Tensor:
+    return torch.minimum(scores, scores - background.threshold.to(scores)).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Rise of the loss per unit of score, b, with the bounds that held 90 % of the tuning tracks' own slopes."""
+
+    slope: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.slope <= self.high or not self.slope > 0:
+            raise ValueError(f"slopes are 0 <= low <= slope <= high and slope > 0: {self}")
+
+    def effect(self, scores: Tensor) -> Tensor:
+        """Return b · (s_i)₊."""
+        return self.slope * scores.double().clamp(min=0)
+
+    def bounds(self, spread: Bounds) -> Bounds:
+        """Return the effects at both ends of the draws' and of the slopes' interval together."""
+        return Bounds(self.low * spread.low.double().clamp(min=0), self.high * spread.high.double().clamp(min=0))
+
+
+def fitted_shares(scores: Tensor, effects: Tensor, bounds: Bounds, known: Known) -> Shares:
+    """Return share_i = effect_i / ΔL_ref for songs above their own background, scaled down where they exceed 1.
+
+    Where the model knows nothing about the track, ΔL_ref ≤ 0, nothing is shared.
+    """
+    known.background.check(scores)
+    if not known.reference > 0:
+        return none(len(scores))
+    stands_out = scores.double() > known.background.threshold.to(scores.device)
+    parts = [torch.where(stands_out, x.double() / known.reference, 0.0) for x in (effects, bounds.low, bounds.high)]
+    down = max(1.0, float(parts[0].sum()))
+    part, low, high = (x / down for x in parts)
+    return Shares(part, low, high.clamp(max=1), max(0.0, 1.0 - float(part.sum())))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What shares are measured against: the songs' background, and ΔL_ref."""
+
+    background: Background
+    reference: float
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A lower and an upper bound for every song, [songs] each."""
+
+    low: Tensor
+    high: Tensor
+
+
+def spread(scores: Tensor, groups: Tensor) -> Bounds:
+    """Return the 90 % interval of `scores` [songs] that their disjoint `groups` of draws [g, songs] give.
+
+    s_i ± t · sd_g(s_ig)/√g, t of Student's distribution with g − 1 degrees of freedom. It holds what other noise draws
+    would change and nothing else: neither another projection nor another training run. Raises ValueError unless
+    2 ≤ g ≤ 8.
+    """
+    count = len(groups)
+    if groups.shape[1:] != scores.shape or not 2 <= count <= len(_T) + 1:
+        raise ValueError(f"2 to {len(_T) + 1} groups of {list(scores.shape)} scores, not {list(groups.shape)}")
+    half = _T[count - 2] * groups.double().std(0) / count**0.5
+    return Bounds(scores.double() - half, scores.double() + half)
 
 
 @dataclass(frozen=True)
 class Reliability:
     """How far the ranking is to be believed.
 
-    halves: rank correlation of the song scores from the even and the odd draws; linearisation: rank correlation of
-    predicted and measured finite-step changes, None where none was measured.
+    draws: rank correlation to expect between these song scores and those of as many other draws; linearisation: rank
+    correlation of predicted and measured finite-step changes, None where none was measured; hubs: rank correlation
+    with what any track gives, near 1 where the answer says little about this one.
     """
 
-    halves: float
+    draws: float
     linearisation: float | None
+    hubs: float
     verdict: Verdict
 
 
@@ -87,11 +216,28 @@ def agreement(a: Tensor, b: Tensor) -> float:
     return float(spearman(a, b))
 
 
-def reliability(halves: float, linearisation: float | None = None) -> Reliability:
-    """Judge by the weaker of the two: good from 0.8, fair from 0.5, else poor (after ARIA, arXiv 2605.16181)."""
-    weakest = min(halves, halves if linearisation is None else linearisation)
-    verdict: Verdict = "good" if weakest >= GOOD else "fair" if weakest >= FAIR else "poor"
-    return Reliability(halves, linearisation, verdict)
+def draw_agreement(groups: Tensor) -> float:
+    """Return the reliability of the scores of all draws from those of their groups [g, songs].
+
+    r is the mean Spearman correlation over pairs of groups; Spearman and Brown: g r / (1 + (g − 1) r), 0 for r ≤ 0.
+    """
+    pairs = [agreement(groups[i], groups[j]) for i, j in combinations(range(len(groups)), 2)]
+    if not pairs:
+        raise ValueError("agreement takes at least two groups")
+    mean = max(0.0, sum(pairs) / len(pairs))
+    return len(groups) * mean / (1 + (len(groups) - 1) * mean)
+
+
+def reliability(draws: float, linearisation: float | None, hubs: float) -> Reliability:
+    """Judge by the weaker of draws and linearisation: good from 0.8, fair from 0.5, else poor; hubs are fair at best.
+
+    After ARIA (arXiv 2605.16181): an answer that agrees with the background's mean to 0.9 or more says little about
+    this track.
+    """
+    weakest = min(draws, draws if linearisation is None else linearisation)
+    best: Verdict = "fair" if hubs >= HUBS else "good"
+    verdict: Verdict = best if weakest >= GOOD else "fair" if weakest >= FAIR else "poor"
+    return Reliability(draws, linearisation, hubs, verdict)
 
 
 def hub_agreement(scores: Tensor, background: Background) -> float:

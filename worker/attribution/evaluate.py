@@ -72,13 +72,7 @@ def lds(scores: Tensor, truth: Truth, centred: bool = False) -> Tensor:
 
     Centring touches the truth alone: the scale of scores may differ from query to query, and Spearman does not mind.
     """
-    if scores.shape != (truth.losses.shape[1], truth.kept.shape[1]):
-        raise ValueError(f"scores are [q, songs] = {[truth.losses.shape[1], truth.kept.shape[1]]}: {scores.shape}")
-    gain = -truth.losses.double()
-    if centred:
-        gain = gain - gain.mean(1, keepdim=True)
-    predicted = scores.double() @ truth.kept.double().mT
-    return spearman(predicted, gain.mT)
+    return _agreement(_predicted(scores, truth), truth.losses, centred)
 
 
 def paired_difference(
@@ -90,23 +84,42 @@ def paired_difference(
     resampling queries alone would claim too much.
     """
     bootstrap = bootstrap or Bootstrap()
-    gap = [_gap(first[q], second[q], _resampled(truth, q, m), centred) for q, m in _draws(truth, bootstrap)]
-    tail = (1 - bootstrap.level) / 2
-    low, high = torch.tensor(gap, dtype=torch.float64).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
-    return Interval(_gap(first, second, truth, centred), float(low), float(high))
-
-
-def _gap(first: Tensor, second: Tensor, truth: Truth, centred: bool) -> float:
-    return float((lds(first, truth, centred) - lds(second, truth, centred)).mean())
-
-
-def _draws(truth: Truth, bootstrap: Bootstrap) -> Iterator[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(bootstrap.seed)
     models, queries = truth.losses.shape
+    both = _predicted(first, truth), _predicted(second, truth)
+
+    def gap(q: Tensor, m: Tensor) -> float:
+        one, other = (_agreement(each[q][:, m], truth.losses[m][:, q], centred) for each in both)
+        return float((one - other).mean())
+
+    resampled = [gap(q, m) for q, m in draws(bootstrap, queries, models)]
+    value = gap(torch.arange(queries), torch.arange(models))
+    return interval(value, torch.tensor(resampled, dtype=torch.float64), bootstrap.level)
+
+
+def draws(bootstrap: Bootstrap, queries: int, models: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the numbers of the queries [queries] and of the models [models] of every resample, with replacement."""
+    generator = torch.Generator().manual_seed(bootstrap.seed)
     for _ in range(bootstrap.resamples):
         picks = torch.randint(queries, (queries,), generator=generator)
         yield picks, torch.randint(models, (models,), generator=generator)
 
 
-def _resampled(truth: Truth, queries: Tensor, models: Tensor) -> Truth:
-    return Truth(truth.kept[models], truth.losses[models][:, queries])
+def interval(value: float, resampled: Tensor, level: float = 0.95) -> Interval:
+    """Return `value` with the quantiles of its `resampled` values [b] that hold `level` of them (percentile bounds)."""
+    tail = (1 - level) / 2
+    low, high = resampled.double().quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
+    return Interval(value, float(low), float(high))
+
+
+def _predicted(scores: Tensor, truth: Truth) -> Tensor:
+    """Return Σ_{i ∈ S_m} τ(q, i) as [q, m]; made once, so that a model drawn twice ties with itself."""
+    if scores.shape != (truth.losses.shape[1], truth.kept.shape[1]):
+        raise ValueError(f"scores are [q, songs] = {[truth.losses.shape[1], truth.kept.shape[1]]}: {scores.shape}")
+    return scores.double() @ truth.kept.double().mT
+
+
+def _agreement(predicted: Tensor, losses: Tensor, centred: bool) -> Tensor:
+    gain = -losses.double()
+    if centred:
+        gain = gain - gain.mean(1, keepdim=True)
+    return spearman(predicted, gain.mT)

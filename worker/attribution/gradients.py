@@ -58,6 +58,11 @@ def gradients(model: Model, segments: Segments, request: Request, progress: Prog
     return rows
 
 
+def share(progress: Progress, number: int, of: int) -> Progress:
+    """Return the progress of step `number` among `of` equal ones."""
+    return lambda done: progress((number + done) / of)
+
+
 def _adder(rows: Tensor, slices: Mapping[str, Slice], factor: float) -> Sink:
     def add(name: str, gradient: Tensor) -> None:
         rows.add_(slices[name].project(gradient), alpha=factor)
@@ -65,15 +70,17 @@ def _adder(rows: Tensor, slices: Mapping[str, Slice], factor: float) -> Sink:
     return add
 
 
-def halves(model: Model, segments: Segments, request: Request, progress: Progress = silent) -> Tensor:
-    """Return `gradients` over the even and over the odd draws, [2, s, k]: their mean is the whole, at the same cost.
+def grouped(model: Model, segments: Segments, request: Request, groups: int, progress: Progress = silent) -> Tensor:
+    """Return `gradients` over `groups` disjoint sets of the draws, [groups, s, k]: their mean is the whole.
 
-    How well the two agree says how far the draws, and nothing else, decide the answer. Raises ValueError for an odd
-    number of draws.
+    How well the groups agree says how far the draws, and nothing else, decide the answer. Raises ValueError where the
+    draws do not make equal groups.
     """
-    even, odd = (replace(request, probe=replace(request.probe, grid=g)) for g in request.probe.grid.halves())
-    first = gradients(model, segments, even, lambda done: progress(done / 2))
-    return torch.stack([first, gradients(model, segments, odd, lambda done: progress((1 + done) / 2))])
+    found = []
+    for number, part in enumerate(request.probe.grid.parts(groups)):
+        one = replace(request, probe=replace(request.probe, grid=part))
+        found.append(gradients(model, segments, one, share(progress, number, groups)))
+    return torch.stack(found)
 
 
 def mean_gradient(

@@ -2,8 +2,11 @@
 
     τ(ẑ, x_i) = ∇M(x_i)ᵀ C⁻¹ ∇M(ẑ)           (influence function, arXiv 1703.04730; projected: TRAK, 2303.14186)
     τ(ẑ, song) = Σ_{i ∈ song} w_i τ(ẑ, x_i)   w_i how often training sampled the segment
+    s = τ |τ|^(p − 1)                         signed power
 
-The sum predicts what removing the whole song would do; intensity per minute is another number.
+For the denoising loss τ is itself the first-order change. For a squared prediction it is how far losing the song moves
+the predictions on ẑ; the loss, near its minimum there, grows with the square of that, hence p = 2. The sum over
+segments predicts what removing the whole song would do; intensity per minute is another number.
 """
 
 from __future__ import annotations
@@ -27,6 +30,12 @@ def scale_rows(rows: Tensor, scale: RowScale) -> Tensor:
         return rows
     length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     return rows / torch.where(length > 0, length, 1)
+
+
+def signed_power(scores: Tensor, power: float) -> Tensor:
+    """Return sign(s) |s|^power of each score; raises ValueError unless power is positive."""
+    _need(power > 0, f"a power must be positive, got {power}")
+    return scores.sign() * scores.abs().pow(power)
 
 
 def pool(rows: Tensor, weights: Tensor) -> Tensor:

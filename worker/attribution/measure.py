@@ -3,9 +3,10 @@
     x_t = α x + σ ε,   v = α ε − σ x,   α = cos(πt/2),  σ = sin(πt/2)      (v-prediction, arXiv 2202.00512)
     loss            L(x; θ) = E_{t,ε} mean_{c, f: m_f = 1} (v_θ(x_t, t) − v)²
     squared output  Q(x; θ) = E_{t,ε} mean_{c, f: m_f = 1} v_θ(x_t, t)²     (D-TRAK, arXiv 2311.00500)
+    squared noise   E(x; θ) = E_{t,ε} mean_{c, f: m_f = 1} ε_θ(x_t, t)²,  ε_θ = σ x_t + α v_θ     (the same, as noise)
 
-Only L is unlearning; Q is an empirical surrogate. Masked frames are silenced before noise is added and left out of the
-mean, so what lies in the padding never matters. A segment without music has measure 0 and gradient 0.
+Only L is unlearning; Q and E are empirical surrogates. Masked frames are silenced before noise is added and left out of
+the mean, so what lies in the padding never matters. A segment without music has measure 0 and gradient 0.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Measure(StrEnum):
 
     LOSS = "loss"
     SQUARED_OUTPUT = "squared_output"
+    SQUARED_NOISE = "squared_noise"
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,38 @@ def measured(model: Model, params: Params, segments: Segments, probe: Probe) -> 
     """Return M(x_i; θ, t_d, ε_d) of every segment and draw in one forward pass, differentiable: [s, draws]."""
     samples = diffuse(segments, probe.grid)
     output = model.output(params, samples.noisy, samples.level, samples.cond)
-    output = output.to(samples.target.dtype)
-    error = output - samples.target if probe.measure is Measure.LOSS else output
-    return masked_mean_square(error, samples.mask).view(len(segments), probe.grid.draws)
+    vector = _squared(probe.measure, samples, output.to(samples.target.dtype))
+    return masked_mean_square(vector, samples.mask).view(len(segments), probe.grid.draws)
+
+
+def _squared(measure: Measure, samples: Samples, output: Tensor) -> Tensor:
+    """Return what the measure squares, [b, c, f], for the v-predictions `output` [b, c, f]."""
+    if measure is Measure.LOSS:
+        return output - samples.target
+    if measure is Measure.SQUARED_OUTPUT:
+        return output
+    alpha, sigma = (x[:, None, None] for x in schedule(samples.level))
+    return sigma * samples.noisy + alpha * output
+
+
+def profile(model: Model, segments: Segments, probe: Probe, progress: Progress = silent) -> Tensor:
+    """Return loss, squared output and squared target of every segment and draw, from one pass: [3, s, draws].
+
+    The squared target is what predicting nothing would cost. `probe.measure` is of no account. Raises ValueError as
+    `require_ready` does.
+    """
+    require_ready(model, segments)
+    result = torch.empty(3, len(segments), probe.grid.draws, dtype=segments.latents.dtype, device=model.device)
+    with torch.no_grad(), exact_float32():
+        for block in blocks(len(segments), probe):
+            part = segments[block.rows].to(model.device)
+            samples = diffuse(part, block.probe.grid)
+            output = model.output({}, samples.noisy, samples.level, samples.cond).to(samples.target.dtype)
+            for at, vector in enumerate((output - samples.target, output, samples.target)):
+                found = masked_mean_square(vector, samples.mask)
+                result[at, block.rows, block.columns] = found.view(len(part), block.probe.grid.draws)
+            progress(block.done)
+    return result
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,11 @@ class Grid:
         first = self.first + positions[0] * self.step
         return Grid(self.seed, len(positions), first, self.step * positions.step)
 
-    def halves(self) -> tuple[Grid, Grid]:
-        """Return the draws at even and at odd positions, equally many; raises ValueError for an odd number of draws."""
-        if self.draws % 2:
-            raise ValueError(f"{self.draws} draws have no equal halves")
-        return self.subset(range(0, self.draws, 2)), self.subset(range(1, self.draws, 2))
+    def parts(self, count: int) -> tuple[Grid, ...]:
+        """Return `count` interleaved sets of draws, equally many in each; raises ValueError where that is not so."""
+        if count < 1 or self.draws % count:
+            raise ValueError(f"{self.draws} draws do not make {count} equal parts")
+        return tuple(self.subset(range(first, self.draws, count)) for first in range(count))
 
 
 @lru_cache(maxsize=128)

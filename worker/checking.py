@@ -1,0 +1,103 @@
+"""The finite-step check of a ranking: what the index predicts is done to the model, in both directions.
+
+    mirrored   forget the track along C⁻¹ K(q), measure the song's segment        Δ_m(x_i) / η_m · f_{i,m}
+    forward    forget the song's segment along C⁻¹ K(g_i), measure the track      Δ_m(ẑ) / η_m · f_{q,m}
+
+Both tend to the segment's score τ as the steps vanish: sums over the measures m, f what the row scaling multiplied a
+row's part by. Step and score share measures, curvature and projection, so the check says whether the model follows its
+first order, and nothing about what retraining would do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.attribution.calibrate import agreement
+from worker.attribution.gradients import music_share
+from worker.attribution.influence import rank
+from worker.attribution.measure import Probe
+from worker.attribution.noise import Grid
+from worker.attribution.projection import pull_back
+from worker.attribution.types import Params, Progress, Segments
+from worker.attribution.unlearn import Step, mirrored, step_length, unlearn
+from worker.index import Index, Pipeline, row_requests
+from worker.ranking import Check, best_segments
+
+CHECKED = 10
+FORWARD = 3
+CONTRAST = 6
+
+
+@dataclass(frozen=True)
+class Query:
+    """A track's segments, and its row [m, k] before scaling."""
+
+    track: Segments
+    row: Tensor
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found: song → check; rank correlation of predicted and measured changes; segments measured."""
+
+    by_song: dict[int, Check]
+    agreement: float
+    segments: int
+
+
+@dataclass(frozen=True)
+class Checker:
+    """The model and the index that a ranking is checked with; batch: samples in one pass."""
+
+    model: Pipeline
+    index: Index
+    batch: int
+
+    def changes(self, joint: Tensor, segments: Segments) -> Tensor:
+        """Step along every measure's part of `joint` [m k] and return Δ_m / η_m of every segment: [s, m]."""
+        config, found = self.index.config, []
+        theta, step = self.model.params(config.weights), Step(config.step)
+        requests = row_requests(config, self.batch)
+        for request, part in zip(requests, self.index.parts(joint), strict=True):
+            direction: Params = pull_back(request.projection, part.to(self.model.device), theta)
+            probe = Probe(request.probe.measure, Grid(config.grid_seed, config.check_draws), self.batch)
+            delta = mirrored(self.model, segments, probe, unlearn(theta, direction, step)).cpu()
+            found.append(delta / step_length(theta, direction, step))
+        return torch.stack(found, 1)
+
+    def mirrored(self, query: Query, chosen: Tensor) -> Tensor:
+        """Forget the track and return what that does to the segments `chosen` [c], in units of their scores: [c]."""
+        moved = self.changes(self.index.solved(query.row), self.index.segments(self.model, chosen))
+        return (moved * self.index.factors(self.index.shard.rows.floats(chosen))).sum(1)
+
+    def forward(self, query: Query, segment: int) -> float:
+        """Forget one kept segment and return what that does to the track, in units of the segment's score."""
+        joint = self.index.curvature.solve(self.index.rows(torch.tensor([segment]))[0])
+        moved = self.changes(joint, query.track) * music_share(query.track)[:, None]
+        return float((moved * self.index.factors(query.row)).sum())
+
+
+def checked(  # noqa: PLR0913  (the model, the index, the question, the prediction, and how)
+    model: Pipeline, index: Index, query: Query, scores: Tensor, batch: int, progress: Progress
+) -> Checked:
+    """Check the best segments of the first songs by `scores` [n], and of some spread over the rest for contrast."""
+    checker = Checker(model, index, batch)
+    songs = _chosen(rank(index.by_song(scores)).tolist())
+    chosen = torch.tensor([best_segments(index, scores, song, 1)[0] for song in songs])
+    forgotten = checker.mirrored(query, chosen)
+    progress(0.5)
+    back: list[float | None] = [None] * len(songs)
+    for place in range(min(FORWARD, len(songs))):
+        back[place] = checker.forward(query, int(chosen[place]))
+        progress(0.5 + 0.5 * (place + 1) / FORWARD)
+    rows = zip(songs[:CHECKED], forgotten.tolist(), back, strict=False)
+    found = {song: Check(mirrored=there, forward=again) for song, there, again in rows}
+    return Checked(found, agreement(scores[chosen], forgotten), len(chosen))
+
+
+def _chosen(order: Sequence[int]) -> list[int]:
+    rest = order[CHECKED:]
+    places = torch.linspace(0, len(rest) - 1, min(CONTRAST, len(rest))).long().tolist()
+    return [*order[:CHECKED], *(rest[at] for at in places)]
