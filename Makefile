@@ -24,7 +24,7 @@ $(RUNTIME): pyproject.toml .ci/constraints.txt
 	@touch $@
 
 $(DEV): $(RUNTIME)
-	@$(PIP) --editable '.[worker,dev]'
+	@$(PIP) --editable '.[worker,dev,bench]'
 	@touch $@
 
 .PHONY: setup
