@@ -139,8 +139,8 @@ def test_a_ledger_keeps_what_is_done_and_writes_it_whole(tmp_path: Path) -> None
 
 
 def test_queries_are_split_by_prompt_and_by_song() -> None:
-    words = itertools.product(("dark", "warm", "bright"), ("quiet", "loud"), ("A minor", "C major"), (60, 70, 80))
-    made = generated([f"slow {b} {v} steady music in {k} about {t} bpm" for b, v, k, t in words][::2])
+    words = itertools.product(("dark", "warm", "bright"), ("quiet", "loud"), "ABCDEFG", range(60, 180, 10))
+    made = generated([f"slow {b} {v} steady music in {k} minor about {t} bpm" for b, v, k, t in words][::5])
     assert len({query.prompt for query in made}) == len(made)
     unseen = held_out([{"key": f"song {n}", "caption": "a caption"} for n in range(34)])
     assert len(unseen) == 136

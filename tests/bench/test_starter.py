@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from bench.starter.captions import RATE, captions, facts
@@ -55,6 +56,8 @@ def test_prompts_mix_captions_and_repeat_none() -> None:
     assert len(set(made)) == 2
     assert not set(made) & set(known)
     assert mixed(known, 1) == made[:1]
+    with pytest.raises(ValueError, match="found"):
+        mixed(known[:1] * 2, 1)
 
 
 def test_a_caption_of_a_new_song_is_measured_by_the_songs_trained_on() -> None:
