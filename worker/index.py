@@ -16,19 +16,20 @@ from torch import Tensor
 
 from worker.attribution.calibrate import Background
 from worker.attribution.curvature import DiagonalFisher, ProjectedCurvature
-from worker.attribution.gradients import Request, grouped, share
-from worker.attribution.influence import by_song, first_order, scale_rows, signed_power
+from worker.attribution.gradients import Request, gradients_each
+from worker.attribution.influence import by_song, scale_rows, signed_power
 from worker.attribution.measure import Probe
 from worker.attribution.noise import Grid
 from worker.attribution.projection import SJLT
 from worker.attribution.types import Conditioning, Model, Progress, Segments, silent
 from worker.manifest import IndexConfig, IndexMismatch, Manifest, catalogue_digest
 from worker.plan import FORGOTTEN
+from worker.scan import Scan
 from worker.shards import Bytes, Shard, expand_positive, read
 
 BACKGROUND = "background.safetensors"
 FISHER = "fisher.safetensors"
-_ROWS_AT_ONCE = 65536
+_CPU = torch.device("cpu")
 
 
 class Pipeline(Model, Protocol):
@@ -52,7 +53,8 @@ class Index:
     """An opened index; segments are numbered from 0 in the order of `manifest.songs`.
 
     shard: everything kept of the segments; background_rows: of unrelated generated queries [b, m, k]; forgotten: what
-    finite-step unlearning of each of them did to every song [b, songs]; packed_fisher: the diagonal Fisher, packed.
+    finite-step unlearning of each of them did to every song [b, songs]; packed_fisher: the diagonal Fisher, packed;
+    device: where rows are scanned and scores are weighed.
     """
 
     manifest: Manifest
@@ -60,10 +62,11 @@ class Index:
     background_rows: Bytes
     forgotten: Background
     packed_fisher: dict[str, Tensor]
+    device: torch.device = _CPU
 
     @classmethod
-    def open(cls, folder: Path, expected: Expected) -> "Index":
-        """Open the index in `folder`, every file checked against the manifest.
+    def open(cls, folder: Path, expected: Expected, device: torch.device = _CPU) -> "Index":
+        """Open the index in `folder`, every file checked against the manifest, to be scanned on `device`.
 
         Raises IndexMismatch when it was made for another model or catalogue, or was changed since.
         """
@@ -79,9 +82,10 @@ class Index:
             shard=Shard.cat([Shard.from_tensors(files[name]) for name in manifest.shards]),
             background_rows=Bytes(background["rows"], background["row_scale"]),
             forgotten=Background(
-                torch.cat([files[name]["scores"] for name in sorted(files) if name.startswith(FORGOTTEN)], 1)
+                torch.cat([files[name]["scores"] for name in sorted(files) if name.startswith(FORGOTTEN)], 1).to(device)
             ),
             packed_fisher=files[FISHER],
+            device=device,
         )
 
     @property
@@ -145,14 +149,36 @@ class Index:
         """Return C⁻¹ K(q) [..., m k] for projected query gradients [..., m, k]."""
         return self.curvature.solve(self.joint(queries.cpu()))
 
+    @cached_property
+    def scanner(self) -> Scan:
+        """The rows, ready to be scanned on the index's device."""
+        return Scan.of(self.shard.rows, self.config.row_scale, self.device)
+
     def scan(self, solved: Tensor) -> Tensor:
-        """Return the first-order scores [q, segments] of `solved` queries [q, m k]."""
-        pieces = [slice(i, i + _ROWS_AT_ONCE) for i in range(0, len(self), _ROWS_AT_ONCE)]
-        return torch.cat([first_order(self.rows(piece), solved) for piece in pieces], -1)
+        """Return the first-order scores [q, segments] of `solved` queries [q, m k], on the index's device."""
+        return self.scanner.scores(self.parts(solved))
 
     def by_song(self, scores: Tensor) -> Tensor:
-        """Return song scores [..., songs]: each song's segment scores, weighted by how often training drew them."""
-        return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.songs))
+        """Return song scores [..., songs]: each song's segment scores, weighted by how often training drew them.
+
+        In float64 and in the order of the segments, on the index's device.
+        """
+        if not self._in_order:
+            return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.songs))
+        weight, lengths = self._weights
+        weighted = (scores.to(weight).reshape(-1, len(self)) * weight).mT.contiguous()
+        sums = torch.segment_reduce(weighted, "sum", lengths=lengths, axis=0, unsafe=True)
+        return sums.mT.reshape(*scores.shape[:-1], -1)
+
+    @cached_property
+    def _in_order(self) -> bool:
+        counts = torch.bincount(self.shard.song, minlength=len(self.manifest.songs))
+        return bool((self.shard.song.diff() >= 0).all()) and len(counts) == len(self.manifest.songs)
+
+    @cached_property
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        counts = torch.bincount(self.shard.song, minlength=len(self.manifest.songs))
+        return self.shard.weight.double().to(self.device), counts.to(self.device)
 
     def song_scores(self, scores: Tensor) -> Tensor:
         """Return the index's song scores [..., songs]: the signed power of each song's sum over its segments."""
@@ -183,10 +209,7 @@ def gradient_rows(
     model: Model, segments: Segments, requests: Sequence[Request], groups: int = 1, progress: Progress = silent
 ) -> Tensor:
     """Return the rows of `segments` from `groups` disjoint sets of the draws, on the CPU: [groups, s, m, k]."""
-    parts = []
-    for number, request in enumerate(requests):
-        parts.append(grouped(model, segments, request, groups, share(progress, number, len(requests))).cpu())
-    return torch.stack(parts, 2)
+    return gradients_each(model, segments, requests, groups, progress).rows.cpu()
 
 
 def unlearn_probe(config: IndexConfig, batch: int) -> Probe:

@@ -23,10 +23,11 @@ from worker.attribution.calibrate import (
     shares,
     spread,
 )
-from worker.attribution.influence import rank
 from worker.attribution.provenance import UNKNOWN, Provenance
 from worker.index import Index
+from worker.scan import best
 
+MOST = 10_000
 _MATCHED_SONGS = 100
 _MATCHES = 3
 _TWINS_AMONG = 50
@@ -90,7 +91,7 @@ class SongInfluence:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All songs of the training set in order of influence; shares and `unattributed` sum to 1; timings in seconds.
+    """The songs in order of influence, all or the first `MOST`; shares and `unattributed` sum to 1; timings in seconds.
 
     reference_loss: ΔL_ref, all that the model knows about the track; calibrated: whether shares are parts of it, rather
     than relative to one another; abstained: why there are no shares, None where there are.
@@ -145,38 +146,74 @@ class Amounts:
     shares: Shares
 
 
-def ranked(index: Index, evidence: Evidence, track_starts: Sequence[float], meaning: Meaning) -> Ranking:
-    """Order the songs by `evidence`; `track_starts` are the seconds at which the track's windows start."""
-    order = rank(evidence.songs)
+def ranked(
+    index: Index, evidence: Evidence, track_starts: Sequence[float], meaning: Meaning, most: int = MOST
+) -> Ranking:
+    """Order the songs by `evidence`; `track_starts` are the seconds at which the track's windows start.
+
+    Rows are made for the `most` best songs; what the others' shares would be is unattributed.
+    """
+    order = best(evidence.songs, most)
     trust = trusted(evidence)
     abstained = why_abstain(meaning.provenance, trust, evidence.fit)
     amounts = weighed(evidence, meaning.scale, abstain=abstained is not None)
-    percentile = evidence.background.percentile(evidence.songs)
-    matches = _matches(index, evidence, order[:_MATCHED_SONGS].tolist(), track_starts)
-    influences = (
+    rows = _Columns.of(evidence, amounts, order)
+    songs = order.tolist()
+    matches = _matches(index, evidence, songs[:_MATCHED_SONGS], track_starts)
+    influences = tuple(
         SongInfluence(
             key=index.manifest.songs[song].key,
-            score=float(evidence.songs[song]),
-            effect=None if amounts.effects is None else float(amounts.effects[song]),
-            share=float(amounts.shares.shares[song]),
-            interval=_interval(amounts, song),
-            percentile=float(percentile[song]),
             check=evidence.checks.get(song),
             matches=matches.get(song, ()),
+            **rows.of_place(place),
         )
-        for song in order.tolist()
+        for place, song in enumerate(songs)
     )
+    left = 1.0 - sum(row.share for row in influences) if len(songs) < len(evidence.songs) else None
     return Ranking(
-        influences=tuple(influences),
-        unattributed=amounts.shares.unattributed,
+        influences=influences,
+        unattributed=amounts.shares.unattributed if left is None else max(0.0, left),
         provenance=meaning.provenance,
         reference_loss=evidence.fit.reference,
         calibrated=meaning.scale is not None,
         abstained=abstained,
         reliability=asdict(trust),
         timings={},
-        details=evidence.facts | {"twins": _twins(index, order[:_TWINS_AMONG].tolist())},
+        details=evidence.facts | {"twins": _twins(index, songs[:_TWINS_AMONG])},
     )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The numbers of the rows of an answer, a list each, in order."""
+
+    scores: list[float]
+    effects: list[float] | None
+    shares: list[float]
+    percentiles: list[float]
+    bounds: list[list[float]]
+
+    @classmethod
+    def of(cls, evidence: Evidence, amounts: Amounts, order: Tensor) -> "_Columns":
+        """Take the songs in `order` out of what all songs are given."""
+        given, scores = amounts.shares, amounts.scores
+        return cls(
+            evidence.songs[order].tolist(),
+            None if amounts.effects is None else amounts.effects[order].tolist(),
+            given.shares.to(order.device)[order].tolist(),
+            evidence.background.percentile(evidence.songs)[order].tolist(),
+            [x.to(order.device)[order].tolist() for x in (scores.low, scores.high, given.low, given.high)],
+        )
+
+    def of_place(self, place: int) -> dict[str, Any]:
+        """Return the numbers of one row, by the names of `SongInfluence`."""
+        return {
+            "score": self.scores[place],
+            "effect": None if self.effects is None else self.effects[place],
+            "share": self.shares[place],
+            "interval": Interval(*(bound[place] for bound in self.bounds)),
+            "percentile": self.percentiles[place],
+        }
 
 
 def trusted(evidence: Evidence) -> Reliability:
@@ -206,11 +243,6 @@ def weighed(evidence: Evidence, scale: Scale | None, *, abstain: bool) -> Amount
     known = Known(evidence.background, evidence.fit.reference)
     given = fitted_shares(evidence.songs, effects, scale.bounds(scores), known)
     return Amounts(effects, scores, none(len(evidence.songs)) if abstain else given)
-
-
-def _interval(amounts: Amounts, song: int) -> Interval:
-    scores, given = amounts.scores, amounts.shares
-    return Interval(*(float(x[song]) for x in (scores.low, scores.high, given.low, given.high)))
 
 
 def best_segments(index: Index, scores: Tensor, song: int, most: int) -> list[int]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from worker.attribution.hooks import Layer, Shape, Sink, catch_each, frozen, selected, sizes
-from worker.attribution.measure import Measure, Probe, blocks, means, measured, predicted, profiled, require_ready
+from worker.attribution.measure import Measure, Probe, blocks, means, measured, predicted, profiled, repeatable, require_ready
 from worker.attribution.noise import Drawn, drawn
 from worker.attribution.projection import slices
 from worker.attribution.types import Model, Params, Progress, Segments, silent
@@ -81,7 +81,7 @@ def gradients_each(
     """
     require_ready(model, segments)
     work = _Work.of(model, segments, requests, groups)
-    with frozen(model.module):
+    with frozen(model.module), repeatable(model.device):
         for block in _blocks(len(segments), work.drawn.draws, groups, requests[0].probe.batch):
             work.run(block)
             progress(block.done)
