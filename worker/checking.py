@@ -42,8 +42,11 @@ class Checked:
     """What was found: song → check; rank correlation of predicted and measured changes; segments measured."""
 
     by_song: dict[int, Check]
-    agreement: float
+    agreement: float | None
     segments: int
+
+
+NOT_CHECKED = Checked({}, None, 0)
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,20 @@ class Engine:
     """One registered model, in memory; answers one query at a time and is the same after every one of them."""
 
     def __init__(
-        self, model: StableAudio, index: Index, batch: int | None = None, calibration: Calibration | None = None
+        self,
+        model: StableAudio,
+        index: Index,
+        batch: int | None = None,
+        calibration: Calibration | None = None,
+        *,
+        check: bool = True,
     ) -> None:
+        """Keep what queries need; `check`: whether rankings by the index are checked by finite steps."""
         self.model, self.index, self.calibration = model, index, calibration
         self.model_digest = index.manifest.model_digest
         self.index_digest = index.manifest.index_digest
         fast = HalfBlocks(model) if model.device.type == "cuda" else None
-        self._bench = Bench(model, index, batch or batch_on(model.device), fast)
+        self._bench = Bench(model, index, batch or batch_on(model.device), fast, check)
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", batch: int | None = None) -> "Engine":

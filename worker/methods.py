@@ -15,7 +15,7 @@ from worker.attribution.measure import Measure, Probe, profile, values
 from worker.attribution.noise import Grid
 from worker.attribution.types import Model, Progress, Segments
 from worker.attribution.unlearn import Step, change, forget_direction, unlearn
-from worker.checking import Query, checked
+from worker.checking import NOT_CHECKED, Query, checked
 from worker.index import Index, Pipeline, row_requests, unlearn_probe
 from worker.ranking import Evidence
 
@@ -43,14 +43,16 @@ class Stages:
 class Bench:
     """What stays between queries: the model, its index, how many samples share a pass.
 
-    fast: the same model for rows alone, where it may compute in less precision; untouched: the measure of every kept
-    segment before any unlearning [n, draws], measured when first asked for.
+    fast: the same model for rows alone, where it may compute in less precision; check: whether the first songs by the
+    index are checked; untouched: the measure of every kept segment before any unlearning [n, draws], measured when
+    first asked for.
     """
 
     model: Pipeline
     index: Index
     batch: int
     fast: Model | None = None
+    check: bool = True
     untouched: Tensor | None = None
 
     @property
@@ -70,7 +72,9 @@ def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
         rows, fit = found.rows.cpu(), _fit(bench, track, found)
     with stages("scoring") as progress:
         query, scores, groups, window = _scanned(index, rows, track)
-        check = checked(bench.model, index, query, scores, bench.batch, progress)
+        check = NOT_CHECKED
+        if bench.check:
+            check = checked(bench.model, index, query, scores, bench.batch, progress)
         return Evidence(
             scores=scores,
             songs=index.song_scores(scores),

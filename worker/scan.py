@@ -2,9 +2,9 @@
 
     score(q, i) = Σ_m f_{im} ⟨codes_{im}, u_{qm}⟩          u = C⁻¹ K(q), f what turns codes into the row scaling
 
-Rows stay one byte a number. On a GPU they lie there as long as they fit and are streamed in pieces otherwise; u is split
-into two numbers of a byte each, and the products are whole numbers, multiplied on integer tensor cores and added without
-rounding. On a processor, and for shapes that those cores do not take, the products are made in float32.
+Rows stay one byte a number. On a GPU they lie there as long as they fit and are streamed in pieces otherwise; u is
+split into two numbers of a byte each, and the products are whole numbers, multiplied on integer tensor cores and added
+without rounding. On a processor, and for shapes that those cores do not take, the products are made in float32.
 """
 
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ class Scan:
             for into, part in zip(moved, codes, strict=True):
                 into.copy_(part)
             codes = moved
-        return Scan(codes, _factor(rows, scale).to(device), device)
+        return Scan(codes, _factor(codes, rows.scale, scale).to(device), device)
 
     @property
     def resident(self) -> bool:
@@ -127,12 +127,12 @@ def _products(codes: Tensor, solved: Tensor) -> Tensor:
     return torch.bmm(codes.float(), solved.transpose(0, 1).mT)
 
 
-def _factor(rows: Bytes, scale: RowScale) -> Tensor:
-    """Return what turns codes into the row scaling, [n, m]; a part of zeros stays zero."""
+def _factor(codes: Tensor, kept: Tensor, scale: RowScale) -> Tensor:
+    """Return what turns codes [m, n, k] into the row scaling, [n, m]; a part of zeros stays zero."""
     if scale is RowScale.NONE:
-        return rows.scale.squeeze(-1).float()
-    lengths = [torch.linalg.vector_norm(piece.float(), dim=-1) for piece in rows.codes.split(_PIECE)]
-    length = torch.cat(lengths)
+        return kept.squeeze(-1).float()
+    pieces = torch.split(codes, _PIECE, 1)
+    length = torch.cat([torch.linalg.vector_norm(piece.float(), dim=-1) for piece in pieces], 1).mT
     return torch.where(length > 0, 1 / length.clamp(min=1), 0.0)
 
 

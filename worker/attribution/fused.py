@@ -34,14 +34,17 @@ def project(gradient: Tensor, signs: Tensor, rotations: Tensor, width: int) -> T
     parts = torch.empty(len(gradient), stretches, count, width, dtype=gradient.dtype, device=gradient.device)
     block, grid = 1 << (width - 1).bit_length(), (count, stretches, len(gradient))
     gradient = gradient.contiguous()
-    _add_runs[grid](gradient, signs, rotations, parts, gradient.shape[1], runs, width, STRETCH=_STRETCH, BLOCK=block)
+    given = (gradient, signs, rotations, parts, gradient.shape[1], runs, width)
+    with torch.cuda.device(gradient.device):
+        _add_runs[grid](*given, STRETCH=_STRETCH, BLOCK=block)
     return parts.sum(1).flatten(1)
 
 
+_add_runs: Any = None
 if triton is not None:
 
-    @triton.jit
-    def _add_runs(gradient, signs, rotations, parts, size, runs, width, STRETCH: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, N803, PLR0913
+    @triton.jit  # type: ignore[untyped-decorator]
+    def _kernel(gradient, signs, rotations, parts, size, runs, width, STRETCH: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803, PLR0913
         """Add the runs of one stretch into the buckets of one sketch, for one gradient."""
         sketch, stretch, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
         bucket = tl.arange(0, BLOCK)
@@ -62,5 +65,4 @@ if triton is not None:
         into = ((row.to(tl.int64) * tl.num_programs(1) + stretch) * tl.num_programs(0) + sketch) * width
         tl.store(parts + into + bucket, total, mask=bucket < width)
 
-else:
-    _add_runs: Any = None
+    _add_runs = _kernel

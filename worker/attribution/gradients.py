@@ -20,7 +20,17 @@ import torch
 from torch import Tensor
 
 from worker.attribution.hooks import Layer, Shape, Sink, catch_each, frozen, selected, sizes
-from worker.attribution.measure import Measure, Probe, blocks, means, measured, predicted, profiled, repeatable, require_ready
+from worker.attribution.measure import (
+    Measure,
+    Probe,
+    blocks,
+    means,
+    measured,
+    predicted,
+    profiled,
+    repeatable,
+    require_ready,
+)
 from worker.attribution.noise import Drawn, drawn
 from worker.attribution.projection import slices
 from worker.attribution.types import Model, Params, Progress, Segments, silent
@@ -134,7 +144,7 @@ class _Work:
         if any(replace(x, probe=replace(x.probe, measure=first.probe.measure)) != first for x in requests):
             raise ValueError("rows of the same passes differ in their measure alone")
         layers, grid, latents = selected(model.module, first.weights), first.probe.grid, segments.latents
-        options = {"dtype": latents.dtype, "device": model.device}
+        empty = torch.empty(0, dtype=latents.dtype, device=model.device)
         return _Work(
             model=model,
             segments=segments,
@@ -142,8 +152,8 @@ class _Work:
             layers=layers,
             slices=slices(first.projection, tuple(sizes(layers).items()), model.device),
             drawn=drawn(grid, (latents.shape[1], latents.shape[2]), model.device, groups),
-            rows=torch.zeros(groups, len(segments), len(requests), first.projection.dim, **options),
-            profile=torch.empty(3, len(segments), grid.draws, **options),
+            rows=empty.new_zeros(groups, len(segments), len(requests), first.projection.dim),
+            profile=empty.new_empty(3, len(segments), grid.draws),
         )
 
     def run(self, block: _Block) -> None:

@@ -121,7 +121,7 @@ def catch_each(
             handle.remove()
     if missed := [layer.weight or layer.bias for layer in layers if id(layer) not in called]:
         raise UnsupportedWeight(f"the forward pass never called the layers of {missed}")
-    for turn, result in enumerate(results):  # noqa: B007  (read by `sink` while the pass runs)
+    for turn, result in enumerate(results):
         torch.autograd.backward(result.sum(), retain_graph=turn < len(results) - 1)
 
 

@@ -11,8 +11,8 @@ space back into a step of the weights: ⟨g, Pᵀu⟩ = ⟨P g, u⟩ exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import accumulate
 from math import sqrt
 from typing import TYPE_CHECKING, Protocol
@@ -45,6 +45,10 @@ class Slice(Protocol):
 
 class Projection(Protocol):
     """A linear map P from all selected weights to k = `dim` numbers, given weight by weight."""
+
+    def __hash__(self) -> int:
+        """Equal projections have equal slices, which are kept by it."""
+        ...
 
     @property
     def dim(self) -> int:
