@@ -9,6 +9,7 @@ without rounding. On a processor, and for shapes that those cores do not take, t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -87,7 +88,7 @@ class Scan:
         return found
 
     def _integers(self, dim: int) -> bool:
-        return self.device.type == "cuda" and dim % _MULTIPLE == 0
+        return self.device.type == "cuda" and dim % _MULTIPLE == 0 and _has_integer_cores(self.device)
 
     def _pieces(self) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(self.factor), _PIECE):
@@ -120,6 +121,16 @@ class _Columns:
             high, low = whole[:, :count].float(), whole[:, count : 2 * count].float()
             found.append(high * coarse.mT + low * fine.mT)
         return torch.stack(found)
+
+
+@lru_cache(maxsize=8)
+def _has_integer_cores(device: torch.device) -> bool:
+    """Say whether whole numbers of a byte can be multiplied on `device`, by trying."""
+    ones = torch.ones(_LEAST_ROWS, _MULTIPLE, dtype=torch.int8, device=device)
+    try:
+        return bool((torch._int_mm(ones, ones[:_MULTIPLE].mT) == _MULTIPLE).all())
+    except RuntimeError:
+        return False
 
 
 def _products(codes: Tensor, solved: Tensor) -> Tensor:

@@ -19,13 +19,14 @@ _BACKGROUND = 64
 
 
 def random_codes(count: int, plan: Plan, device: torch.device) -> torch.Tensor:
-    """Return `count` rows of uniform bytes, [n, m, k] int8 on `device`."""
+    """Return `count` rows of uniform bytes, [n, m, k] int8 on `device`, laid out measure by measure."""
     make = torch.Generator(device).manual_seed(plan.seed)
-    size = (count, len(plan.config.measures), plan.config.dim)
+    size = (len(plan.config.measures), count, plan.config.dim)
     codes = torch.empty(size, dtype=torch.int8, device=device)
-    for piece in codes.split(1 << 16):
-        piece.random_(-127, 128, generator=make)
-    return codes
+    for part in codes:
+        for piece in part.split(1 << 18):
+            piece.random_(-127, 128, generator=make)
+    return codes.transpose(0, 1)
 
 
 def random_index(plan: Plan, model: StableAudio, device: torch.device) -> Index:
@@ -36,7 +37,7 @@ def random_index(plan: Plan, model: StableAudio, device: torch.device) -> Index:
     background = torch.randn(_BACKGROUND, len(plan.config.measures), plan.config.dim, generator=make)
     return Index(
         manifest=_manifest(plan, model),
-        shard=_shard(plan, model, codes.cpu(), songs.repeat_interleave(plan.per_song)),
+        shard=_shard(plan, model, codes.cpu().contiguous(), songs.repeat_interleave(plan.per_song)),
         background_rows=Bytes.of(background),
         forgotten=Background(torch.zeros(1, plan.songs)),
         packed_fisher={},

@@ -55,7 +55,7 @@ class Plan:
     songs: int = 115_000
     per_song: int = 12
     fitted: int = 500
-    queries: int = 60
+    queries: int = 50
     checked: int = 20
     long_queries: int = 8
     track_s: float = 10.0
@@ -70,7 +70,7 @@ class Plan:
     lengths: tuple[int, ...] = (1, 3, 6, 12, 30, 60)
     long_lengths: tuple[int, ...] = (1, 2)
     built: int = 128
-    long_built: int = 8
+    long_built: int = 6
     slice_: int = 32
     repeats: int = 5
     seed: int = 20261122

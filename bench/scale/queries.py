@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bench.scale.plan import Plan
     from worker.index import Index
 
+_LONG_S = 30.0
 LIMITS = Limits(0.5, 3600.0, 8, 4000, 192_000, 1 << 31, 60.0)
 
 
@@ -78,7 +79,8 @@ def answers(engine: Engine, uploads: Uploads, count: int, warmup: int) -> dict[s
 
 def query_part(subject: Subject, index: Index, plan: Plan, seconds: float, counts: Sequence[int]) -> dict[str, Any]:
     """Time queries without and with the finite-step check, `counts` of each; the second may be 0."""
-    windows, uploads = subject.windows(seconds), Uploads(subject, seconds, 8, plan.seed)
+    windows = subject.windows(seconds)
+    uploads = Uploads(subject, seconds, 8 if seconds < _LONG_S else 2, plan.seed)
     found: dict[str, Any] = {
         "track_s": seconds,
         "windows": windows,
@@ -107,7 +109,7 @@ def floor_part(subject: Subject, plan: Plan, batches: Sequence[int], seconds: fl
     """Measure the floor, and a query's gradient over it."""
     windows = subject.windows(seconds)
     made: Floor = floor(subject, plan, batches)
-    taken = rows_seconds(subject, plan, subject.segments(windows, plan.seed), GROUPS, plan.repeats)
+    taken = rows_seconds(subject, plan, subject.segments(windows, plan.seed), GROUPS, min(plan.repeats, 3))
     least = made.seconds(windows, plan.config)
     return {
         "floor": as_json(made),

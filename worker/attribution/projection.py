@@ -139,11 +139,14 @@ def slices(projection: Projection, sizes: tuple[tuple[str, int], ...], device: t
     return {name: projection.slice(name, size, device) for name, size in sizes}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Identity:
     """No projection: the weights of `spans` (name → first and last place) side by side, k = p."""
 
     spans: Mapping[str, tuple[int, int]]
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.spans.items()))
 
     @staticmethod
     def of(params: Params) -> Identity:
