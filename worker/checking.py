@@ -22,7 +22,8 @@ from worker.attribution.projection import pull_back
 from worker.attribution.types import Params, Progress, Segments
 from worker.attribution.unlearn import Step, change, step_length, unlearn
 from worker.index import Index, Pipeline, row_requests
-from worker.ranking import Check, best_segments
+from worker.matches import best_segments
+from worker.ranking import Check
 
 CHECKED = 10
 FORWARD = 3

@@ -20,8 +20,9 @@ from worker.diffusion.layout import digest
 from worker.diffusion.stable_audio import StableAudio, load
 from worker.diffusion.windows import LEAST_MUSIC, Windows, cut
 from worker.index import Expected, Index
+from worker.matches import Match
 from worker.methods import Bench, Report, Stages, by_index, by_unlearning
-from worker.ranking import Match, Meaning, Ranking, SongInfluence, ranked
+from worker.ranking import Meaning, Ranking, SongInfluence, ranked
 
 __all__ = ["Engine", "EngineError", "Match", "Query", "Ranking", "SongInfluence"]
 

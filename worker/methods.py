@@ -13,6 +13,7 @@ from worker.attribution.gradients import Rows, gradients_each
 from worker.attribution.influence import pool
 from worker.attribution.measure import Measure, Probe, profile, values
 from worker.attribution.noise import Grid
+from worker.attribution.replay import Recorded
 from worker.attribution.types import Model, Progress, Segments
 from worker.attribution.unlearn import Step, change, forget_direction, unlearn
 from worker.checking import NOT_CHECKED, Query, checked
@@ -44,8 +45,9 @@ class Bench:
     """What stays between queries: the model, its index, how many samples share a pass.
 
     fast: the same model for rows alone, where it may compute in less precision; check: whether the first songs by the
-    index are checked; untouched: the measure of every kept segment before any unlearning [n, draws], measured when
-    first asked for.
+    index are checked; record: whether rows of short tracks are made by replaying a CUDA graph; recorded: those graphs,
+    by the number of windows; untouched: the measure of every kept segment before any unlearning [n, draws], measured
+    when first asked for.
     """
 
     model: Pipeline
@@ -53,12 +55,18 @@ class Bench:
     batch: int
     fast: Model | None = None
     check: bool = True
+    record: bool = False
+    recorded: dict[int, Recorded] = field(default_factory=dict)
     untouched: Tensor | None = None
 
-    @property
-    def rows_from(self) -> Model:
-        """The model that rows are made with."""
-        return self.fast or self.model
+    def rows(self, track: Segments, progress: Progress) -> Rows:
+        """Return the rows of the track's windows, in `GROUPS` groups of draws."""
+        requests, model = row_requests(self.index.config, self.batch), self.fast or self.model
+        if not self.record or len(track) * self.index.config.draws > self.batch:
+            return gradients_each(model, track, requests, GROUPS, progress)
+        if len(track) not in self.recorded:
+            self.recorded[len(track)] = Recorded.of(model, track, requests, GROUPS)
+        return self.recorded[len(track)].replay(track)
 
 
 def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
@@ -68,7 +76,7 @@ def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
     """
     index, config = bench.index, bench.index.config
     with stages("unlearning") as progress:
-        found = gradients_each(bench.rows_from, track, row_requests(config, bench.batch), GROUPS, progress)
+        found = bench.rows(track, progress)
         rows, fit = found.rows.cpu(), _fit(bench, track, found)
     with stages("scoring") as progress:
         query, scores, groups, window = _scanned(index, rows, track)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from worker.attribution.calibrate import (
@@ -25,28 +24,12 @@ from worker.attribution.calibrate import (
 )
 from worker.attribution.provenance import UNKNOWN, Provenance
 from worker.index import Index
+from worker.matches import Match, matches_of, twins
 from worker.scan import best
 
 MOST = 10_000
 _MATCHED_SONGS = 100
-_MATCHES = 3
 _TWINS_AMONG = 50
-_TWIN_COSINE = 0.95
-
-
-@dataclass(frozen=True)
-class Match:
-    """A segment of a song and the part of the track that it fits best.
-
-    segment: its number within the song's kept segments; song_start_s, track_start_s: seconds from either's begin;
-    seconds: its length; score: the segment's own score.
-    """
-
-    segment: int
-    song_start_s: float
-    track_start_s: float
-    seconds: float
-    score: float
 
 
 @dataclass(frozen=True)
@@ -159,7 +142,7 @@ def ranked(
     amounts = weighed(evidence, meaning.scale, abstain=abstained is not None)
     rows = _Columns.of(evidence, amounts, order)
     songs = order.tolist()
-    matches = _matches(index, evidence, songs[:_MATCHED_SONGS], track_starts)
+    matches = matches_of(index, evidence, songs[:_MATCHED_SONGS], track_starts)
     influences = tuple(
         SongInfluence(
             key=index.manifest.songs[song].key,
@@ -179,7 +162,7 @@ def ranked(
         abstained=abstained,
         reliability=asdict(trust),
         timings={},
-        details=evidence.facts | {"twins": _twins(index, songs[:_TWINS_AMONG])},
+        details=evidence.facts | {"twins": twins(index, songs[:_TWINS_AMONG])},
     )
 
 
@@ -243,41 +226,3 @@ def weighed(evidence: Evidence, scale: Scale | None, *, abstain: bool) -> Amount
     known = Known(evidence.background, evidence.fit.reference)
     given = fitted_shares(evidence.songs, effects, scale.bounds(scores), known)
     return Amounts(effects, scores, none(len(evidence.songs)) if abstain else given)
-
-
-def best_segments(index: Index, scores: Tensor, song: int, most: int) -> list[int]:
-    """Return the numbers of a song's highest-scoring segments, at most `most`, the highest first."""
-    own = index.segments_of(song)
-    return [own.start + at for at in torch.argsort(scores[own], descending=True, stable=True)[:most].tolist()]
-
-
-def _matches(
-    index: Index, evidence: Evidence, songs: Sequence[int], track_starts: Sequence[float]
-) -> dict[int, tuple[Match, ...]]:
-    seconds = index.manifest.segment_seconds
-    return {
-        song: tuple(
-            Match(
-                segment=at - index.segments_of(song).start,
-                song_start_s=round(index.manifest.songs[song].begins_s + float(index.shard.starts[at]), 3),
-                track_start_s=round(track_starts[int(evidence.window[at])], 3),
-                seconds=round(seconds, 3),
-                score=float(evidence.scores[at]),
-            )
-            for at in best_segments(index, evidence.scores, song, _MATCHES)
-        )
-        for song in songs
-    }
-
-
-def _twins(index: Index, songs: Sequence[int]) -> list[list[str]]:
-    """Return groups of keys among `songs` whose rows nearly coincide: one such song hides the removal of another."""
-    means = torch.stack([index.rows(index.segments_of(song)).mean(0) for song in songs])
-    alike = torch.nn.functional.normalize(means, dim=1)
-    near = (alike @ alike.mT > _TWIN_COSINE).tolist()
-    groups: list[set[int]] = []
-    for at, row in enumerate(near):
-        linked = {other for other, close in enumerate(row) if close} | {at}
-        joined = [group for group in groups if group & linked]
-        groups = [group for group in groups if not group & linked] + [linked.union(*joined)]
-    return [[index.manifest.songs[songs[at]].key for at in sorted(group)] for group in groups if len(group) > 1]

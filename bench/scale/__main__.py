@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 import traceback
@@ -21,11 +22,12 @@ import torch
 from bench import hardware
 from bench.scale.builds import build_part, spread_part, work_beside
 from bench.scale.catalogue import for_model, random_index
-from bench.scale.floors import Floor
+from bench.scale.floors import Floor, fit_batch
 from bench.scale.laws import kernel_in_use, laws_part
 from bench.scale.lengths import lengths_part
 from bench.scale.plan import Plan, tiny
-from bench.scale.queries import floor_part, query_part, registered_part
+from bench.scale.profiles import profile_part
+from bench.scale.queries import floor_part, query_part, recorded_part, registered_part
 from bench.scale.rivals import busy_part, finite_part
 from bench.scale.scans import scan_part, sweep_part
 from bench.scale.subjects import Subject, from_folder, from_shape
@@ -57,7 +59,9 @@ class World:
         """The model of full size; the small one leaves first."""
         self.__dict__.pop("starter", None)
         free(self.device)
-        return from_shape(self.plan.large, self.plan.device, self.plan.long_batch, self.plan.seed)
+        made = from_shape(self.plan.large, self.plan.device, self.plan.long_batch, self.plan.seed)
+        fit_batch(made, self.plan)
+        return made
 
     @cached_property
     def _index(self) -> Index:
@@ -98,12 +102,15 @@ def parts(world: World) -> dict[str, Callable[[], dict[str, Any]]]:
         "starter-build": lambda: build_part(world.starter, plan, world.floor("starter-floor"), plan.built),
         "starter-finite": lambda: finite_part(world.starter, plan),
         "starter-lengths": lambda: small(lengths_part, plan.lengths),
+        "starter-profile": lambda: profile_part(world.starter, plan),
+        "starter-recorded": lambda: small(recorded_part, world.floor("starter-floor")),
         "full-floor": lambda: floor_part(world.large, plan, plan.long_batches, plan.long_s),
         "full-query": lambda: large(query_part, plan.long_s, (plan.long_queries, 0)),
         "full-build": lambda: build_part(world.large, plan, world.floor("full-floor"), plan.long_built),
         "full-busy": lambda: large(busy_part, world.floor("full-floor"), max(2, plan.together // 4)),
         "full-finite": lambda: finite_part(world.large, plan),
         "full-lengths": lambda: large(lengths_part, plan.long_lengths),
+        "full-profile": lambda: profile_part(world.large, plan),
         "full-checked": lambda: large(query_part, plan.long_s, (0, 1)),
     }
 
@@ -127,7 +134,7 @@ def _kept(plan: Plan, name: str, work: Callable[[], dict[str, Any]]) -> bool:
     """Run one part and write what came of it, an error too."""
     began = time.perf_counter()
     try:
-        came: dict[str, Any] = {"result": work()}
+        came: dict[str, Any] = {"result": finite(work())}
     except Exception:  # noqa: BLE001  the machine's time is short: the other parts are worth having
         came = {"error": traceback.format_exc()}
     taken = round(time.perf_counter() - began, 2)
@@ -136,6 +143,15 @@ def _kept(plan: Plan, name: str, work: Callable[[], dict[str, Any]]) -> bool:
     print(f"{name}: {taken} s{'' if 'result' in came else ' FAILED'}", flush=True)
     print(json.dumps(came.get("result")) if "result" in came else came["error"], flush=True)
     return "result" in came
+
+
+def finite(value: Any) -> Any:
+    """Return `value` with None for every number in it that is none."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:

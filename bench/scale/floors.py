@@ -19,6 +19,7 @@ from worker.attribution.gradients import gradients_each
 from worker.attribution.measure import Measure, Probe, measured
 from worker.attribution.noise import Grid, drawn
 from worker.index import row_requests
+from worker.methods import GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +101,21 @@ def rows_seconds(subject: Subject, plan: Plan, segments: Segments, groups: int, 
     requests = row_requests(plan.config, subject.batch)
     work = partial(gradients_each, subject.fast, segments, requests, groups)
     return seconds(work, subject.device, repeats)
+
+
+def fit_batch(subject: Subject, plan: Plan) -> None:
+    """Halve the subject's batch until the rows of a segment fit into the device's memory; tries on a GPU alone."""
+    while subject.device.type == "cuda" and subject.batch > 1 and not _fits(subject, plan):
+        subject.batch //= 2
+        free(subject.device)
+
+
+def _fits(subject: Subject, plan: Plan) -> bool:
+    try:
+        rows_seconds(subject, plan, subject.segments(1, plan.seed), GROUPS, 0)
+    except torch.OutOfMemoryError:
+        return False
+    return True
 
 
 def as_json(made: Floor) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def merged(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "catalogues": sweep.get("catalogues"),
         "lengths": {name: _of(results, f"{name}-lengths", "tracks") for name in ("starter", "full")},
         "laws": results.get("laws"),
+        "recorded": results.get("starter-recorded"),
+        "profiles": {name: results.get(f"{name}-profile") for name in ("starter", "full", "cpu")},
         "extrapolated": _extrapolated(results),
         "parts": dict(parts),
         "made_on": {name: part.get("hardware") for name, part in parts.items()},

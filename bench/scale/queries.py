@@ -17,8 +17,12 @@ from app.audio import Limits, decode
 from app.errors import DecoderFailed
 from bench.scale.floors import Floor, as_json, floor, rows_seconds
 from bench.scale.subjects import PROMPT, Subject
+from bench.scale.timing import seconds as seconds_of
 from bench.scale.timing import settle, summary
+from worker.attribution.gradients import gradients_each
+from worker.attribution.replay import Recorded
 from worker.engine import Engine, Query
+from worker.index import row_requests
 from worker.methods import GROUPS
 
 if TYPE_CHECKING:
@@ -85,6 +89,7 @@ def query_part(subject: Subject, index: Index, plan: Plan, seconds: float, count
         "track_s": seconds,
         "windows": windows,
         "weights": subject.weights(),
+        "batch": subject.batch,
         "catalogue_segments": len(index),
         "decoder": "the service's process" if uploads.isolated else "soundfile in this process",
     }
@@ -103,6 +108,30 @@ def registered_part(folder: Path, plan: Plan) -> dict[str, Any]:
     found = answers(engine, uploads, min(plan.queries, 5), 1)
     config = asdict(engine.index.config)
     return {"track_s": plan.track_s, "threads": torch.get_num_threads(), **found, "config": config}
+
+
+def recorded_part(subject: Subject, index: Index, plan: Plan, made: Floor) -> dict[str, Any]:
+    """Time the rows of one window replayed as a CUDA graph, over the floor, and whole queries with them.
+
+    Elsewhere than on a GPU there is nothing to record.
+    """
+    if subject.device.type != "cuda":
+        return {"recorded": False}
+    segments, requests = subject.segments(1, plan.seed), row_requests(plan.config, subject.batch)
+    eager = gradients_each(subject.fast, segments, requests, GROUPS)
+    graph = Recorded.of(subject.fast, subject.segments(1, plan.seed + 1), requests, GROUPS)
+    again = graph.replay(segments)
+    same = torch.equal(eager.rows, again.rows) and torch.equal(eager.profile, again.profile)
+    taken = seconds_of(lambda: graph.replay(segments), subject.device, 4 * plan.repeats)
+    engine = Engine(subject.model, index, subject.batch, check=False)
+    engine._bench.fast, engine._bench.record = subject.fast, True
+    return {
+        "recorded": True,
+        "same_bits": int(same),
+        "gradient": summary(taken),
+        "gradient_over_floor": round(median(taken) / made.seconds(1, plan.config), 4),
+        "ranked": answers(engine, Uploads(subject, plan.track_s, 8, plan.seed), plan.queries, 2),
+    }
 
 
 def floor_part(subject: Subject, plan: Plan, batches: Sequence[int], seconds: float) -> dict[str, Any]:

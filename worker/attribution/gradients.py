@@ -90,13 +90,9 @@ def gradients_each(
     `require_ready` does.
     """
     require_ready(model, segments)
-    work = _Work.of(model, segments, requests, groups)
-    with frozen(model.module), repeatable(model.device):
-        for block in _blocks(len(segments), work.drawn.draws, groups, requests[0].probe.batch):
-            work.run(block)
-            progress(block.done)
-    order = torch.arange(work.drawn.draws).view(groups, -1).mT.flatten()
-    return Rows(work.rows, work.profile[:, :, order])
+    work = Work.of(model, segments, requests, groups)
+    work.run(progress)
+    return work.found
 
 
 @dataclass(frozen=True)
@@ -125,8 +121,11 @@ def _blocks(segments: int, draws: int, groups: int, batch: int) -> Iterator[_Blo
 
 
 @dataclass(frozen=True)
-class _Work:
-    """One pass over all segments and draws: what is asked of the model, and where the answers go."""
+class Work:
+    """The passes over all segments and draws: what is asked of the model, and where the answers go.
+
+    rows as in `Rows`; profile in the order of the groups [3, s, draws]; batch: samples in one pass.
+    """
 
     model: Model
     segments: Segments
@@ -136,16 +135,17 @@ class _Work:
     drawn: Drawn
     rows: Tensor
     profile: Tensor
+    batch: int
 
     @staticmethod
-    def of(model: Model, segments: Segments, requests: Sequence[Request], groups: int) -> _Work:
-        """Prepare the pass; raises ValueError for requests that do not share it."""
+    def of(model: Model, segments: Segments, requests: Sequence[Request], groups: int) -> Work:
+        """Prepare the passes; raises ValueError for requests that do not share them."""
         first = requests[0]
         if any(replace(x, probe=replace(x.probe, measure=first.probe.measure)) != first for x in requests):
             raise ValueError("rows of the same passes differ in their measure alone")
         layers, grid, latents = selected(model.module, first.weights), first.probe.grid, segments.latents
         empty = torch.empty(0, dtype=latents.dtype, device=model.device)
-        return _Work(
+        return Work(
             model=model,
             segments=segments,
             measures=tuple(request.probe.measure for request in requests),
@@ -154,10 +154,24 @@ class _Work:
             drawn=drawn(grid, (latents.shape[1], latents.shape[2]), model.device, groups),
             rows=empty.new_zeros(groups, len(segments), len(requests), first.projection.dim),
             profile=empty.new_empty(3, len(segments), grid.draws),
+            batch=first.probe.batch,
         )
 
-    def run(self, block: _Block) -> None:
-        """Run one block forwards once and backwards once a measure, and add what it gives."""
+    @property
+    def found(self) -> Rows:
+        """What the passes gave, the profile in the order of the grid."""
+        by_group = self.profile.view(*self.profile.shape[:2], len(self.rows), -1)
+        return Rows(self.rows, by_group.transpose(2, 3).flatten(2))
+
+    def run(self, progress: Progress = silent) -> None:
+        """Run every block and add what it gives to the rows."""
+        with frozen(self.model.module), repeatable(self.model.device):
+            for block in _blocks(len(self.segments), self.drawn.draws, len(self.rows), self.batch):
+                self._run(block)
+                progress(block.done)
+
+    def _run(self, block: _Block) -> None:
+        """Run one block forwards once and backwards once a measure."""
         part = self.segments[block.rows].to(self.model.device)
         groups = len(part) * (block.groups.stop - block.groups.start)
         shape = Shape(groups, len(part) * (block.columns.stop - block.columns.start))
