@@ -16,6 +16,7 @@ from bench.scale.floors import rows_seconds
 from worker.shards import Bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.scale.floors import Floor
@@ -60,9 +61,9 @@ def _rate(plan: Plan, count: int, words: list[str]) -> float:
     command = [sys.executable, "-m", "bench.scale", *words, "--out", str(plan.out), "--meeting", str(meeting)]
     started = [subprocess.Popen([*command, "--rank", str(rank)], cwd=hardware.ROOT) for rank in range(count)]
     try:
-        _await(meeting, "ready-*", count)
+        _await(meeting, "ready-*", count, started)
         (meeting / "go").touch()
-        _await(meeting, "done-*", count)
+        _await(meeting, "done-*", count, started)
     finally:
         for process in started:
             try:
@@ -88,9 +89,12 @@ def work_beside(subject: Subject, plan: Plan, meeting: Path, rank: int, segments
     draft.replace(done)
 
 
-def _await(meeting: Path, pattern: str, count: int) -> None:
+def _await(meeting: Path, pattern: str, count: int, started: Sequence[subprocess.Popen[bytes]] = ()) -> None:
+    """Wait for `count` files; raises RuntimeError where a process of those `started` failed, and TimeoutError."""
     until = time.monotonic() + _PATIENCE_S
     while len(list(meeting.glob(pattern))) < count:
+        if any(process.poll() for process in started):
+            raise RuntimeError(f"a building process failed before {pattern}")
         if time.monotonic() > until:
             raise TimeoutError(f"no {count} of {pattern} in {meeting}")
         time.sleep(0.05)
