@@ -229,13 +229,16 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Let attention on a GPU add in a fixed order inside the block, so that a pass repeats bit for bit."""
+    """Let attention on a GPU add in a fixed order inside the block, so that a pass repeats bit for bit.
+
+    An operation that cannot repeat raises RuntimeError there.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     options: Any = torch.utils.deterministic
     filled = options.fill_uninitialized_memory
     try:
         if device.type == "cuda":
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.use_deterministic_algorithms(True)  # attention ignores it where it only warns
             options.fill_uninitialized_memory = False
         yield
     finally:
