@@ -1,7 +1,8 @@
 """Say how often a track that was generated under a song's caption is traced to that song.
 
-`python -m bench.caption_retrieval starter` generates one track for every caption of the training set, posts it through
-the engine as the service would, with its prompt, and writes bench/results/caption_retrieval.json. The caption is no
+`python -m bench.caption_retrieval starter` generates one track for every caption of the training set, or for every so
+many, posts it through the engine as the service would, with its prompt, and writes
+bench/results/caption_retrieval.json. The caption is no
 proof of influence: a song under a near caption may have done more. Only retraining could tell.
 """
 
@@ -71,16 +72,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--every", type=int, default=1, help="take every so many songs")
     options = parser.parse_args()
     engine = Engine.load(options.model, options.device)
     with (options.model / "songs.csv").open(newline="", encoding="utf-8") as file:
         songs = list(csv.DictReader(file))
     traced = []
-    for number, row in enumerate(songs):
+    for number, row in list(enumerate(songs))[:: options.every]:
         traced.append(trace(engine, row["key"], row["caption"], FIRST_SEED + number))
         print(f"{number + 1}/{len(songs)} {row['key']}: rank {traced[-1].rank}", flush=True)
     result = {
-        "command": f"python -m bench.caption_retrieval {options.model}",
+        "command": f"python -m bench.caption_retrieval {options.model} --every {options.every}",
         "sampling": asdict(Sampling()),
         "first_seed": FIRST_SEED,
         "model_digest": engine.model_digest,

@@ -1,6 +1,7 @@
 """Does an excerpt of a training song find its own song? Cut off-grid and re-encoded as 64 kbit/s mp3, it must.
 
-`python -m bench.self_retrieval cut build/songs build/excerpts` cuts the excerpts from the original recordings;
+`python -m bench.self_retrieval cut build/songs build/excerpts` cuts the excerpts from the original recordings, with
+`--clean` on the grid of the segments trained on and without loss;
 `python -m bench.self_retrieval score starter build/excerpts` asks the engine, which is told no prompt, and writes
 bench/results/self_retrieval.json. Necessary for attribution, not sufficient: an audio fingerprint passes it too.
 """
@@ -50,8 +51,17 @@ class Found:
     seconds: float
 
 
-def cut(songs: Path, out: Path, facts: list[dict[str, str]], split: str, count: int) -> list[Excerpt]:
-    """Cut one excerpt from each of `count` songs, at least a second off the segment grid, as mp3.
+@dataclass(frozen=True)
+class Cut:
+    """Which songs' excerpts, how many, and whether each is one segment trained on, without loss."""
+
+    split: str
+    count: int
+    clean: bool = False
+
+
+def cut(songs: Path, out: Path, facts: list[dict[str, str]], how: Cut) -> list[Excerpt]:
+    """Cut one excerpt from each of `how.count` songs, as mp3 at least a second off the segment grid, or clean.
 
     The songs of the splits are disjoint: settings are chosen on one half of the songs, and reported on the other.
     """
@@ -59,19 +69,18 @@ def cut(songs: Path, out: Path, facts: list[dict[str, str]], split: str, count: 
     shuffled = source.sample(facts, len(facts))
     out.mkdir(parents=True, exist_ok=True)
     made = []
-    for row in shuffled[SPLITS.index(split) :: len(SPLITS)][:count]:
-        begin = _off_grid(source)
+    for row in shuffled[SPLITS.index(how.split) :: len(SPLITS)][: how.count]:
+        begin = source.randrange(SEGMENTS) * SEGMENT_S if how.clean else _off_grid(source)
         start = float(row["start_s"]) + begin
         path = songs / row["package"] / row["path"]
         with soundfile.SoundFile(path) as file:
             file.seek(int(start * file.samplerate))
-            samples = file.read(int(SECONDS * file.samplerate), dtype="float32", always_2d=True)
+            length = SEGMENT_S if how.clean else SECONDS
+            samples = file.read(int(length * file.samplerate), dtype="float32", always_2d=True)
             rate = file.samplerate
-        target = out / f"{split}-{row['key']}.mp3"
-        with soundfile.SoundFile(
-            target, "w", rate, min(samples.shape[1], 2), format="MP3", subtype="MPEG_LAYER_III",
-            bitrate_mode="CONSTANT", compression_level=_level(rate),
-        ) as file:  # fmt: skip
+        target = out / f"{how.split}-{row['key']}{'.flac' if how.clean else '.mp3'}"
+        coding = {} if how.clean else {"bitrate_mode": "CONSTANT", "compression_level": _level(rate)}
+        with soundfile.SoundFile(target, "w", rate, min(samples.shape[1], 2), **coding) as file:
             file.write(samples[:, :2])
         made.append(Excerpt(row["key"], round(start, 3), target.name, _kbit_s(target)))
     return made
@@ -128,7 +137,7 @@ def _kbit_s(path: Path) -> float:
 def _cut(options: argparse.Namespace) -> None:
     with (options.model / "songs.csv").open(newline="") as file:
         facts = list(csv.DictReader(file))
-    made = cut(options.songs, options.excerpts, facts, options.split, options.count)
+    made = cut(options.songs, options.excerpts, facts, Cut(options.split, options.count, options.clean))
     (options.excerpts / f"{options.split}.json").write_text(json.dumps([asdict(e) for e in made], indent=1))
     print(f"{len(made)} excerpts, {min(e.kbit_s for e in made):.0f} to {max(e.kbit_s for e in made):.0f} kbit/s")
 
@@ -158,6 +167,7 @@ def main() -> None:
     cutting.add_argument("excerpts", type=Path)
     cutting.add_argument("--model", type=Path, default=Path("starter"))
     cutting.add_argument("--count", type=int, default=40)
+    cutting.add_argument("--clean", action="store_true", help="whole segments trained on, without loss")
     cutting.set_defaults(run=_cut)
     scoring = commands.add_parser("score")
     scoring.add_argument("model", type=Path)

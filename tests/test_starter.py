@@ -30,7 +30,7 @@ def prompts() -> dict[str, object]:
 
 def test_it_is_small_and_holds_no_audio() -> None:
     files = [path for path in STARTER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 12 * MEGABYTE
+    assert sum(path.stat().st_size for path in files) <= 30 * MEGABYTE
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".csv", ".md"}
 
 
@@ -42,7 +42,7 @@ def test_its_index_is_of_its_pipeline_and_its_songs(songs) -> None:
 
 
 def test_it_was_trained_on_real_songs_of_many_artists(songs) -> None:
-    assert len(songs) >= 40
+    assert len(songs) == 243
     assert len({row["artist"] for row in songs}) >= 20
     assert all(row["title"] and row["artist"] and row["licence"] for row in songs)
 
@@ -66,7 +66,7 @@ def engine() -> Engine:
 
 def test_encoding_undoes_decoding_nearly(engine) -> None:
     model = engine.model
-    real = engine.index.shard.latents.floats(torch.arange(0, 240, 30))
+    real = engine.index.shard.latents.floats(torch.arange(0, 729, 60))
     again = model.latents(model.pipeline.vae.decode(real).sample)
     assert torch.cosine_similarity(real.flatten(1), again.flatten(1)).min() > 0.95
 

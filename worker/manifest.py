@@ -39,10 +39,10 @@ class IndexConfig:
     check_draws: int = 8
     unlearn_draws: int = 16
     fisher_draws: int = 16
-    fit_draws: int = 64
+    fit_draws: int = 32
     grid_seed: int = 20240613
     projection_seed: int = 7
-    dim: int = 1024
+    dim: int = 2048
     nonzeros: int = 4
     damping: float = 1.0
     fisher_damping: float = 0.3

@@ -148,12 +148,11 @@ def _fit(bench: Bench, track: Segments, rows: Rows) -> Fit:
     config = bench.index.config
     if config.fit_draws > config.draws:
         return fit_to(bench, track)
-    levels = Grid(config.grid_seed, config.fit_draws).levels()
-    return fit_of(rows.profile[:, :, : config.fit_draws], levels, track.music)
+    return fit_of(rows.profile[:, :, : config.fit_draws], track.music)
 
 
 def fit_to(bench: Bench, track: Segments) -> Fit:
     """Measure how well the model predicts the track, and what predicting nothing would cost."""
     config = bench.index.config
     probe = Probe(Measure.LOSS, Grid(config.grid_seed, config.fit_draws), bench.batch)
-    return fit_of(profile(bench.model, track, probe), probe.grid.levels(), track.music)
+    return fit_of(profile(bench.model, track, probe), track.music)

@@ -224,5 +224,5 @@ def weighed(evidence: Evidence, scale: Scale | None, *, abstain: bool) -> Amount
         return Amounts(None, scores, none(len(evidence.songs)) if abstain else given)
     effects = scale.effect(evidence.songs)
     known = Known(evidence.background, evidence.fit.reference)
-    given = fitted_shares(evidence.songs, effects, scale.bounds(scores), known)
+    given = fitted_shares(evidence.songs, effects, scale.bounds(evidence.songs, scores), known)
     return Amounts(effects, scores, none(len(evidence.songs)) if abstain else given)

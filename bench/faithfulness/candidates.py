@@ -14,8 +14,11 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from bench.faithfulness.again import SHIPPED  # first: it makes torchaudio importable
+
+# isort: split
 from bench.faithfulness.judge.embedding import Pooling, cosine
-from bench.faithfulness.judge.embedding import by_song as pooled  # first: it makes torchaudio importable
+from bench.faithfulness.judge.embedding import by_song as pooled
 
 # isort: split
 import torch
@@ -24,6 +27,7 @@ from torch import Tensor
 
 from bench.faithfulness.gradient_methods import solved, thresholded
 from bench.faithfulness.gradients_gram import Kernel
+from bench.faithfulness.raw import filled
 from worker.attribution.influence import by_song, signed_power
 
 if TYPE_CHECKING:
@@ -72,7 +76,8 @@ class Candidates:
 
     def all(self) -> list[Method]:
         """Return every method, ours first."""
-        found = [*self.ours(), *self.plain(), *self.kernels(), *self.first_orders(), *self.stepped(), *self.alike()]
+        found = [*self.ours(), *self.plain(), *self.kernels(), *self.first_orders(), *self.stepped()]
+        found += [*self.packaged(), *self.alike()]
         return [method for method in found if method.variants]
 
     def ours(self) -> Iterator[Method]:
@@ -83,6 +88,13 @@ class Candidates:
         yield Method("ours, noise alone", dict(self.joint((NOISE,))), rival=False)
         yield Method("ours, unprojected", dict(self.joint(both, whole=True)), rival=False)
         yield self.all_projections(both)
+        yield Method(SHIPPED, dict(self.shipped(both)), rival=False)
+
+    def shipped(self, measures: tuple[str, ...]) -> Iterator[tuple[str, Variant]]:
+        """Yield the scores that the index in the starter gives, its rows in bytes, as the service gives them."""
+        for path in self.raw.last("index-scores.safetensors").values():
+            for digest, matrix in load_file(path).items():
+                yield f"index={digest[:12]}", Variant((matrix,), 1.0, self.costs.gradients(measures, whole=False))
 
     def all_projections(self, measures: tuple[str, ...]) -> Method:
         """Return ours with the rows of all projections side by side, as one of so many times the numbers would be."""
@@ -195,6 +207,17 @@ class Candidates:
             f"draws={run.settings['draws']}": Variant((self.songs(run.values["mucs"]),), 1.0, self.costs.tuned(run))
             for run in runs
         }
+
+    def packaged(self) -> Iterator[Method]:
+        """What public packages said (`bench.faithfulness.packages`): matrices called NAME,SETTING=VALUE,…."""
+        found: dict[str, dict[str, Variant]] = defaultdict(dict)
+        for key, matrix in self.raw.scores.items():
+            name, comma, setting = key.partition(",")
+            if comma and key in self.costs.packages:
+                facts = self.costs.package(key)
+                found[name][setting] = Variant((filled(matrix, self.raw.queries),), 1.0, facts)
+        for name, variants in found.items():
+            yield Method(name, variants)
 
     def alike(self) -> Iterator[Method]:
         """Similarity of embeddings, summed or the highest of a song."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.faithfulness.raw import Answers, Raw
 
 FLOAT, HALF = 4, 2
+PACKAGE_DRAWS = 16
 ROWS, PRODUCTS, SEGMENT_ROWS = "rows of queries", "products of queries", "rows of segments"
 
 
@@ -35,11 +36,13 @@ class Costs:
 
         The search itself is left out: it takes microseconds.
         """
-        seconds = self.raw.seconds("timing-grams.json")
+        runs = self.runs(whole)
+        seconds = {part: taken for run in runs for part, taken in run["seconds"].items()}
+        job = runs[-1]["job"] if runs else {}
         taken = [seconds.get(f"{m} {ROWS}") for m in measures]
-        kept = FLOAT * self.weights if whole else row_bytes(self.job.get("dim", IndexConfig().dim))
+        kept = FLOAT * self.weights if whole else row_bytes(job.get("dim", IndexConfig().dim))
         spent = sum(t for t in taken if t is not None) / self.raw.queries
-        draws = self.job.get("query_draws"), self.job.get("draws")
+        draws = job.get("query_draws"), job.get("draws")
         return {
             "query_gpu_s": round(spent, 4) if None not in taken else None,
             "bytes_per_segment": len(measures) * kept,
@@ -90,16 +93,32 @@ class Costs:
         """Return what so many numbers a segment take; a query costs no gradient."""
         return {"query_gpu_s": 0.0, "bytes_per_segment": FLOAT * numbers}
 
-    @cached_property
-    def job(self) -> dict[str, Any]:
-        """The settings of the gradients."""
+    def runs(self, whole: bool) -> list[dict[str, Any]]:
+        """Return clocks and settings of the gradients' runs, of those that kept whole rows' products where `whole`."""
         paths = self.raw.all("timing-grams.json")
-        return dict(json.loads(paths[-1].read_text())["job"]) if paths else {}
+        kept = [p for p in paths if not whole or any(p.parent.glob("gram-*.safetensors"))]
+        return [json.loads(path.read_text()) for path in kept]
+
+    @cached_property
+    def packages(self) -> dict[str, dict[str, float]]:
+        """What the public packages' runs took, by matrix: index_s, query_s, bytes_per_segment."""
+        paths = self.raw.all("costs-packages.json")
+        return {name: cost for path in paths for name, cost in json.loads(path.read_text()).items()}
+
+    def package(self, name: str) -> dict[str, Any]:
+        """Return the cost of a query by a public package; one that keeps nothing has the training set's latents."""
+        cost = self.packages[name]
+        return {
+            "query_gpu_s": round(cost["query_s"], 4),
+            "bytes_per_segment": int(cost["bytes_per_segment"]) or self.latents,
+            "draws": {"query": PACKAGE_DRAWS, "segment": PACKAGE_DRAWS},
+        }
 
     @cached_property
     def weights(self) -> int:
         """How many numbers a whole gradient has."""
-        pattern = re.compile(self.job.get("rows", {}).get("weights", IndexConfig().weights))
+        told = [run["job"].get("rows", {}).get("weights") for run in self.runs(whole=False)]
+        pattern = re.compile((told[-1] if told else None) or IndexConfig().weights)
         found = 0
         for path in (self.work / "pipeline" / "transformer").glob("*.safetensors"):
             with safe_open(path, framework="pt") as file:

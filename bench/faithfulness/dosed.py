@@ -1,8 +1,9 @@
 """Models of known cause, scored as the table scores: every method that a dosed model's own inner products allow.
 
 A song is called where its score, standardised within the query by the songs trained on once, lies above a threshold
-that 95 % of the planted songs' scores on the *other* dosed models stay below: of all their scores, or of those for
-tracks made under their own captions, which are alike without any cause. Scores are of the first projection seed.
+of planted songs' scores for tracks made under their own captions, which are alike without any cause: above 95 % of
+them, or above the highest. The first `TUNING` models set the thresholds, the others are judged. Scores are of the first
+projection seed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 
 from bench.faithfulness.candidates import Candidates
 from bench.faithfulness.costs import Costs
-from bench.faithfulness.judge.known_cause import of_own, standardised, threshold
+from bench.faithfulness.judge.known_cause import of_own, standardised
 from bench.faithfulness.raw import Raw, compact
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-ANY = torch.tensor([True])
+TUNING = 2
+LEVELS = (0.95, 1.0)
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,18 @@ class Dosed:
 
 
 def write(folders: Sequence[Path], out: Path) -> None:
-    """Write OUT/copies-N.safetensors for every folder; methods.json and songs.csv lie in OUT already."""
+    """Write OUT/copies-N.safetensors for every folder; methods.json and songs.csv lie in OUT already.
+
+    Where there are no more than the models for tuning, each is judged by thresholds of the other.
+    """
     methods = json.loads((out / "methods.json").read_text())
     facts = {name: of for name, of in methods["methods"].items() if of["rival"] or name == methods["default"]}
     with (out / "songs.csv").open(newline="", encoding="utf-8") as file:
         keys = [row["key"] for row in csv.DictReader(file)]
     models = [Dosed.load(folder, facts, keys) for folder in folders]
     for number, model in enumerate(models):
-        others = [other for other in models if other is not model]
+        few = len(models) <= TUNING
+        others = [other for other in models[:TUNING] if few or number >= TUNING if other is not model]
         save_file(told(model, others), out / f"copies-{number}.safetensors")
 
 
@@ -81,7 +87,6 @@ def told(model: Dosed, others: Sequence[Dosed]) -> dict[str, Tensor]:
     for method, scores in model.scores.items():
         found[f"scores.{method}"] = compact(scores)
         if others:
-            every = torch.cat([other.units(method)[:, other.dose == 0].flatten() for other in others])
-            own = torch.cat([other.planted_units(method) for other in others])
-            found[f"threshold.{method}"] = torch.tensor([threshold(x[None], ANY) for x in (every, own)])
+            planted = torch.cat([other.planted_units(method) for other in others])
+            found[f"threshold.{method}"] = planted.quantile(torch.tensor(LEVELS, dtype=planted.dtype)).float()
     return {name: tensor.contiguous() for name, tensor in found.items()}

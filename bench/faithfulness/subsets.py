@@ -82,11 +82,11 @@ def _removals(path: Path | None) -> list[Job]:
     """The groups of songs named in a file, each left out under as many seeds of the full models as it asks for."""
     if path is None:
         raise ValueError("removals need the file that names their groups")
-    groups = json.loads(path.read_text())
+    groups = {group["mask"]: group for group in json.loads(path.read_text())}
     return [
-        Job("removals", number, seed, tuple(sorted(set(range(SONGS)) - set(group["songs"]))))
+        Job("removals", mask, seed, tuple(sorted(set(range(SONGS)) - set(group["songs"]))))
         for place, seed in enumerate(FULL_SEEDS)
-        for number, group in enumerate(groups)
+        for mask, group in groups.items()
         if place < group["seeds"]
     ]
 

@@ -2,10 +2,10 @@
 
 The gate: distances of tracks from what MODEL's autoencoder makes of them, for the model's own generations (clean, and
 as mp3), held-out recordings and recordings trained on; kept in WORK/origins.json, measured where that is not there.
-The scale: rises of the loss in models retrained on halves of the songs, from the committed truth and scores. Both are
-fitted on tuning tracks and subsets and judged once on the others. Scores are those of MODEL/index, kept in
-WORK/index-scores.safetensors. Writes MODEL/calibration.json, bench/results/gate.json and, beside the truth, for
-`bench.faithfulness.judge`, gate.json and the predicted effects of removals, effects.safetensors.
+The scale: rises of the loss in models retrained without a track's best song, or its best five. Both are fitted on
+tuning tracks and judged once on the others. Scores are those of MODEL/index, kept in WORK/index-scores.safetensors.
+Writes MODEL/calibration.json, bench/results/gate.json and, beside the truth, for `bench.faithfulness.judge`, gate.json
+and effects.safetensors, the predicted effects of removals.
 """
 
 from __future__ import annotations
@@ -25,31 +25,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bench.faithfulness.again import opened, song_scores
 from bench.faithfulness.judge.coverage import Effects, response
-from bench.faithfulness.judge.truth import Family, panel
+from bench.faithfulness.judge.truth import panel
 from bench.faithfulness.judge.work import Work
-from bench.faithfulness.setting import query_segments
 from bench.hardware import RESULTS, save
 from bench.starter.prepare import HELD_OUT_WINDOWS, SEGMENTS, excerpt
 from bench.starter.songs import split
-from worker.attribution.calibrate import Scale
+from worker.attribution.calibrate import Bounds, Scale
 from worker.attribution.provenance import Gate, fit_gate
 from worker.calibration import Calibration, autoencoder_distance, score_digest
-from worker.diffusion.layout import digest
 from worker.diffusion.windows import cut
-from worker.engine import song_keys
-from worker.index import Expected, Index, gradient_rows, row_requests
 from worker.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TOGETHER = 64
 COMPRESSED_EVERY = 6
 TRAINED_EVERY = 3
 DIGITS = 4
-CENTRAL = 0.9
-NORMAL = 1.645  # of the normal distribution: 90 % lie within so many deviations
+MOST_SPREAD, ROUNDS = 3.0, 30
 
 
 @dataclass(frozen=True)
@@ -131,120 +126,104 @@ def verdicts(gate: Gate, found: list[Origin], side: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Rises:
-    """What retraining showed: rise [q, m] over the mean of models of all songs; scores of what was removed [q, m]."""
+class Removals:
+    """What single retrainings without a group of songs showed, [n] each.
 
+    score: the group's sum of positive scores; rise: of the loss of `query` over the mean of the models of all songs;
+    deviation: of that query's loss among the models of all songs; size: songs in the group.
+    """
+
+    score: Tensor
     rise: Tensor
-    removed: Tensor
+    deviation: Tensor
+    query: Tensor
+    size: Tensor
+    models: int
 
     @staticmethod
-    def of(family: Family, full: Tensor, scores: Tensor, asked: Tensor) -> Rises:
-        """Take the queries `asked`; full [q]: losses of models of all songs; scores [q, songs]."""
-        rise = (family.losses.mean(0) - full)[:, asked].mT
-        return Rises(rise, scores[asked].double() @ (~family.kept).double().mT)
+    def load(folder: Path, scores: Tensor) -> Removals:
+        """Read the committed truth in `folder`; scores [q, songs] of the queries that groups were chosen for."""
+        stored, every = (load_file(folder / f"truth-{name}.safetensors") for name in ("removals", "full"))
+        full = every["losses"].double()
+        groups = {group["mask"]: group for group in json.loads((folder / "removals.json").read_text())}
+        chosen = [groups[mask] for mask in stored["mask"].tolist()]
+        query = torch.tensor([group["query"] for group in chosen])
+        losses = stored["losses"].double().gather(1, query[:, None])[:, 0]
+        return Removals(
+            score=torch.stack([scores[g["query"]][g["songs"]].double().clamp(min=0).sum() for g in chosen]),
+            rise=losses - full.mean(0)[query],
+            deviation=full.std(0)[query],
+            query=query,
+            size=torch.tensor([len(group["songs"]) for group in chosen]),
+            models=len(full),
+        )
 
-    def centred(self) -> tuple[Tensor, Tensor]:
-        """Return rise and removed score without each query's mean over the subsets."""
-        return (x - x.mean(1, keepdim=True) for x in (self.rise, self.removed))  # type: ignore[return-value]
+    def of(self, chosen: Tensor) -> Removals:
+        """Return the retrainings `chosen` [n] bool."""
+        columns = (x[chosen] for x in (self.score, self.rise, self.deviation, self.query, self.size))
+        return Removals(*columns, self.models)
 
-    def slopes(self) -> Tensor:
-        """Return every query's own slope of rise on removed score over the subsets: [q]."""
-        rise, removed = self.centred()
-        return (rise * removed).sum(1) / removed.square().sum(1)
-
-    def told(self, scale: Scale) -> dict[str, float]:
-        """Return how the retrained rises follow the predicted ones: 1 is to scale."""
-        rise, removed = self.centred()
-        predicted = scale.slope * removed
-        found = {
-            "slope": float((rise * predicted).sum() / predicted.square().sum()),
-            "median_slope": float(self.slopes().median()) / scale.slope,
-            "correlation": float(torch.corrcoef(torch.stack([rise.flatten(), predicted.flatten()]))[0, 1]),
-            "median_correlation": float(_correlations(rise, predicted).median()),
-            "slopes_within": float(((self.slopes() >= scale.low) & (self.slopes() <= scale.high)).double().mean()),
-        }
-        return {name: round(value, DIGITS) for name, value in found.items()}
-
-
-def _correlations(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    def effects(self, scale: Scale) -> dict[str, Tensor]:
+        """Return predicted rises with stated bounds beside the retrained ones."""
+        bounds = scale.bounds(self.score, Bounds(self.score, self.score))
+        predicted = {"predicted": scale.effect(self.score), "low": bounds.low, "high": bounds.high}
+        return predicted | {"retrained": self.rise, "query": self.query, "songs": self.size}
 
 
-def scale_of(rises: Rises) -> Scale:
-    """Return the median of the queries' slopes, and the bounds that hold 90 % of them."""
-    tail = (1 - CENTRAL) / 2
-    low, middle, high = rises.slopes().quantile(torch.tensor([tail, 0.5, 1 - tail], dtype=torch.float64)).tolist()
-    return Scale(middle, max(0.0, low), high)
+def scale_of(found: Removals) -> Scale:
+    """Fit r = b · s + e, var e = noise² + (spread · b · s)², by maximum likelihood; noise is known.
 
-
-def removals(folder: Path, scores: Tensor, scale: Scale) -> dict[str, Tensor]:
-    """Return predicted effect with bounds and retrained rise of every removed group, mean over its seeds: [n] each.
-
-    noise: 90 % of what another seed would do to the rise, from the spread of the models of all songs.
+    noise²: mean variance of a loss among the models of all songs, of a single one less the mean of them all.
     """
-    stored, every = (load_file(folder / f"truth-{name}.safetensors") for name in ("removals", "full"))
-    full = every["losses"].double()
-    groups = {group["mask"]: group for group in json.loads((folder / "removals.json").read_text())}
-    rows: list[tuple[float, ...]] = []
-    for mask in sorted(set(stored["mask"].tolist())):
-        query, songs = groups[mask]["query"], groups[mask]["songs"]
-        losses = stored["losses"][stored["mask"] == mask].double()[:, query]
-        score = float(scores[query][songs].double().clamp(min=0).sum())
-        noise = NORMAL * float(full[:, query].std()) * (1 / len(losses) + 1 / len(full)) ** 0.5
-        bounds = (scale.slope * score, scale.low * score, scale.high * score)
-        rows.append((*bounds, float(losses.mean() - full[:, query].mean()), noise, query, len(songs)))
-    columns = torch.tensor(rows, dtype=torch.float64).mT
-    names = ("predicted", "low", "high", "retrained", "noise", "query", "songs")
-    return {name: column.contiguous() for name, column in zip(names, columns, strict=True)}
+    s, r = found.score, found.rise
+    noise = float(found.deviation.square().mean() * (1 + 1 / found.models)) ** 0.5
+    fits = [_slope(s, r, noise, spread) for spread in torch.linspace(0, MOST_SPREAD, 301).tolist()]
+    _, slope, spread = max(fits)
+    return Scale(slope, spread, noise)
+
+
+def _slope(s: Tensor, r: Tensor, noise: float, spread: float) -> tuple[float, float, float]:
+    """Return likelihood, the slope that is best under `spread`, and `spread`."""
+    variance = torch.full_like(s, noise**2)
+    for _ in range(ROUNDS):
+        slope = float((r * s / variance).sum() / (s * s / variance).sum())
+        variance = noise**2 + (spread * slope * s).square()
+    return float(-0.5 * ((r - slope * s).square() / variance + variance.log()).sum()), slope, spread
 
 
 def scale_report(folder: Path, scores: Tensor) -> tuple[Scale, dict[str, Any], dict[str, Tensor]]:
-    """Fit the scale on tuning queries and subsets, judge it on the others and on removals.
-
-    scores: of the generated queries, which come first, in the index's own unit [generated, songs].
-    """
-    work = Work(folder)
-    halves = work.families["halves"]
-    full = load_file(folder / "truth-full.safetensors")["losses"].double().mean(0)
-    sides = {"tune": halves.subsets(halves.tuning), "test": halves.subsets(~halves.tuning)}
-    scale = scale_of(Rises.of(sides["tune"], full, scores, panel(work.queries, "generated", "tune")))
+    """Fit the scale on tuning queries and judge it on the others; scores [q, songs] in the index's own unit."""
+    known = Removals.load(folder, scores)
+    tuning = set(panel(Work(folder).queries, "generated", "tune").tolist())
+    tuned = torch.tensor([query in tuning for query in known.query.tolist()])
+    scale = scale_of(known.of(tuned))
     told: dict[str, Any] = {"fitted": asdict(scale)}
-    for side, family in sides.items():
-        told[side] = Rises.of(family, full, scores, panel(work.queries, "generated", side)).told(scale)
-    found = removals(folder, scores, scale)
-    told["removals"] = {f"of {count}": _answered(found, count) for count in (1, 5)}
-    return scale, told, found
+    for side, found in (("tune", known.of(tuned)), ("test", known.of(~tuned))):
+        told[side] = {f"of {n}": _answered(found.of(found.size == n), scale) for n in sorted(set(found.size.tolist()))}
+        told[side]["all"] = _answered(found, scale)
+    return scale, told, known.of(~tuned).effects(scale)
 
 
-def index_scores(model: StableAudio, index: Index, work: Path) -> Tensor:
-    """Return the song scores of the generated queries by `index` as the service gives them: [generated, songs]."""
-    facts = [f for f in json.loads((work / "queries.json").read_text()) if f["kind"] == "generated"]
-    latents = load_file(work / "queries.safetensors")["latents"][: len(facts)].float()
-    rows = gradient_rows(model, query_segments(model, latents, facts), row_requests(index.config, TOGETHER))[0]
-    return index.song_scores(index.scan(index.solved(rows)))
-
-
-def _answered(found: dict[str, Tensor], count: int) -> dict[str, Any]:
-    each = {name: column[found["songs"] == count] for name, column in found.items()}
+def _answered(found: Removals, scale: Scale) -> dict[str, Any]:
+    each = found.effects(scale)
     stated = response(Effects(*(each[n] for n in ("predicted", "low", "high", "retrained", "query"))))
-    low, high = each["low"] - each["noise"], each["high"] + each["noise"]
-    allowed = response(Effects(each["predicted"], low, high, each["retrained"], each["query"]))
     return {
-        "groups": stated.n,
+        "retrainings": stated.n,
+        "mean_predicted": round(float(each["predicted"].mean()), DIGITS),
+        "mean_retrained": round(float(each["retrained"].mean()), DIGITS),
         "slope": asdict(stated.slope),
         "spearman": round(stated.spearman, DIGITS),
         "covered": asdict(stated.covered),
-        "covered_with_noise_of_retraining": asdict(allowed.covered),
     }
 
 
 def scores_of(folder: Path, work: Path, manifest: Manifest) -> Tensor:
-    """Return `index_scores`, from WORK where the same kind of index gave them before."""
+    """Return the song scores of all queries, from WORK where the same kind of index gave them before: [q, songs]."""
     kept, name = work / "index-scores.safetensors", score_digest(manifest)
     if not kept.exists() or name not in load_file(kept):
-        expected = Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv"))
-        index = Index.open(folder / "index", expected)
-        save_file({name: index_scores(load(folder / "pipeline", "cpu"), index, work).contiguous()}, kept)
+        facts = json.loads((work / "queries.json").read_text())
+        latents = load_file(work / "queries.safetensors")["latents"]
+        save_file({name: song_scores(*opened(folder), latents, facts).contiguous()}, kept)
     return load_file(kept)[name]
 
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from worker.attribution.calibrate import (
-    BANDS,
     Background,
     Bounds,
     Known,
@@ -23,10 +22,9 @@ from worker.attribution.calibrate import (
     shares,
     spread,
 )
-from worker.attribution.noise import Grid
 
 finite = st.floats(-1e6, 1e6, width=32)
-SCALE = Scale(0.6, 0.4, 1.0)
+SCALE = Scale(0.6, 0.5, 0.03)
 matrices = arrays("float64", array_shapes(min_dims=2, max_dims=2, max_side=12), elements=finite)
 
 
@@ -41,7 +39,7 @@ def test_shares_are_not_negative_and_sum_to_one_with_the_remainder(matrix: objec
     scores = torch.as_tensor(data.draw(arrays("float64", (songs,), elements=finite)))
     bounds = spread(scores, torch.as_tensor(data.draw(arrays("float64", (4, songs), elements=finite))))
     effects, reference = SCALE.effect(scores), data.draw(st.floats(1e-3, 10))
-    fitted = fitted_shares(scores, effects, SCALE.bounds(bounds), Known(background, reference))
+    fitted = fitted_shares(scores, effects, SCALE.bounds(scores, bounds), Known(background, reference))
     for found in (shares(scores, bounds, background), fitted, none(songs)):
         assert bool((found.shares >= 0).all())
         assert bool((found.low <= found.shares).all())
@@ -73,9 +71,10 @@ def test_no_positive_score_leaves_everything_unattributed() -> None:
 
 def test_a_fitted_share_is_the_effect_over_what_the_model_knows() -> None:
     scores, background = torch.tensor([0.2, 0.1, -0.3]), Background(torch.tensor([[0.0, 0.15, 0.0]]))
-    bounds = SCALE.bounds(Bounds(scores - 0.1, scores + 0.1))
+    bounds = SCALE.bounds(scores, Bounds(scores - 0.05, scores + 0.05))
     found = fitted_shares(scores, SCALE.effect(scores), bounds, Known(background, 0.5))
-    for part, wanted in ((found.shares, 0.24), (found.low, 0.08), (found.high, 0.6)):
+    half = (0.03**2 + 1.645**2 * (0.06**2 + 0.03**2)) ** 0.5
+    for part, wanted in ((found.shares, 0.24), (found.low, (0.12 - half) / 0.5), (found.high, (0.12 + half) / 0.5)):
         torch.testing.assert_close(part, torch.tensor([wanted, 0, 0]).double(), check_dtype=False)
     assert found.unattributed == pytest.approx(0.76)
 
@@ -90,10 +89,20 @@ def test_effects_of_more_than_the_model_knows_are_scaled_down() -> None:
         assert (nothing.shares.tolist(), nothing.unattributed) == ([0, 0], 1)
 
 
-@pytest.mark.parametrize("wrong", [(0.0, 0.0, 1.0), (0.5, 0.6, 1.0), (0.5, 0.1, 0.4), (0.5, -0.1, 1.0)])
-def test_a_scale_is_ordered_and_positive(wrong: tuple[float, float, float]) -> None:
-    with pytest.raises(ValueError, match="slopes"):
+@pytest.mark.parametrize("wrong", [(0.0, 0.0, 1.0), (0.5, -0.1, 1.0), (0.5, 0.1, -0.4), (float("nan"), 0.1, 1.0)])
+def test_a_scale_is_positive(wrong: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="slope"):
         Scale(*wrong)
+
+
+def test_nine_in_ten_retrainings_lie_within_the_bounds_of_an_effect() -> None:
+    make = torch.Generator().manual_seed(5)
+    scores = torch.rand(20000, generator=make, dtype=torch.float64)
+    slopes, noise = (torch.randn(20000, generator=make, dtype=torch.float64) for _ in range(2))
+    retrained = SCALE.slope * (1 + SCALE.spread * slopes) * scores + SCALE.noise * noise
+    bounds = SCALE.bounds(scores, exactly(scores))
+    held = (bounds.low <= retrained) & (retrained <= bounds.high)
+    assert float(held.double().mean()) == pytest.approx(0.9, abs=0.01)
 
 
 def test_nine_in_ten_intervals_hold_what_they_estimate() -> None:
@@ -105,20 +114,14 @@ def test_nine_in_ten_intervals_hold_what_they_estimate() -> None:
             spread(groups.mean(0), wrong)
 
 
-def test_a_fit_is_the_mean_over_draws_bands_and_music() -> None:
-    levels, music = Grid(1, 32).levels(), torch.tensor([3.0, 1.0])
-    profile = torch.rand(3, 2, 32, generator=torch.Generator().manual_seed(0))
-    found = fit_of(profile, levels, music)
-    track = (0.75 * profile[:, 0] + 0.25 * profile[:, 1]).double()
-    loss, output, nothing = track.mean(1).tolist()
-    assert (found.loss, found.output, found.nothing) == pytest.approx((loss, output, nothing))
-    assert found.reference == pytest.approx(nothing - loss)
-    first = levels < 1 / BANDS
-    assert float(found.bands[0]) == pytest.approx(float(track[0, first].mean() / track[2, first].mean()))
-    assert float(found.outputs[0]) == pytest.approx(float(track[1, first].mean() / track[2, first].mean()))
-    for wrong in ((profile[..., :4], levels[:4], music), (profile, levels, 0 * music)):
-        with pytest.raises(ValueError, match="band"):
-            fit_of(*wrong)
+def test_a_fit_is_the_mean_over_draws_and_music() -> None:
+    music = torch.tensor([3.0, 1.0])
+    profile = torch.rand(2, 2, 32, generator=torch.Generator().manual_seed(0))
+    found = fit_of(profile, music)
+    loss, nothing = (0.75 * profile[:, 0] + 0.25 * profile[:, 1]).double().mean(1).tolist()
+    assert (found.loss, found.nothing, found.reference) == pytest.approx((loss, nothing, nothing - loss))
+    with pytest.raises(ValueError, match="music"):
+        fit_of(profile, 0 * music)
 
 
 def test_a_percentile_is_the_part_of_the_background_below() -> None:

@@ -19,7 +19,7 @@ def random_rows(count: int, size: int) -> torch.Tensor:
 def test_solving_equals_the_dense_inverse_fewer_rows_than_columns_included(count: int, damping: float) -> None:
     rows, size = random_rows(count, 12), 12
     second = rows.mT @ rows / count
-    dense = torch.linalg.inv(second + damping * second.trace() / size * torch.eye(size))
+    dense = torch.linalg.inv(second + damping * second.trace() / min(count, size) * torch.eye(size))
     vectors = torch.randn(2, 5, size, dtype=torch.float64)
     found = ProjectedCurvature.fit(rows, damping).solve(vectors)
     torch.testing.assert_close(found, vectors @ dense)

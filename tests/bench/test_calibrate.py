@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.faithfulness.judge.truth import Family
-from bench.starter.calibrate import Origin, Rises, gate_of, removals, scale_of, verdicts
+from bench.starter.calibrate import Origin, Removals, gate_of, scale_of, verdicts
 from worker.attribution.calibrate import Scale
 
 
@@ -34,18 +33,19 @@ def test_test_tracks_do_not_touch_the_gate() -> None:
     assert gate_of(other) == gate_of(found)
 
 
-def test_the_scale_is_the_slope_that_made_the_losses() -> None:
+def made_up_removals(scale: Scale, count: int = 4000) -> Removals:
     make = torch.Generator().manual_seed(0)
-    kept = torch.rand(64, 30, generator=make) < 0.5
-    scores = torch.rand(9, 30, generator=make).double()
-    slope = torch.linspace(0.4, 0.8, 9).double()
-    level = torch.rand(9, generator=make).double()  # a rise that all halves share is no song's
-    losses = 0.5 + level + slope * ((~kept).double() @ scores.mT)
-    rises = Rises.of(Family(kept, torch.arange(64), losses[None]), torch.full((9,), 0.5), scores, torch.arange(9))
-    scale = scale_of(rises)
-    assert (scale.slope, scale.low, scale.high) == pytest.approx((0.6, 0.42, 0.78))
-    told = rises.told(scale)
-    assert (told["median_slope"], told["median_correlation"]) == pytest.approx((1, 1), abs=1e-3)
+    score = 2 * torch.rand(count, generator=make, dtype=torch.float64)
+    slopes, noise = (torch.randn(count, generator=make, dtype=torch.float64) for _ in range(2))
+    rise = scale.slope * (1 + scale.spread * slopes) * score + scale.noise * noise
+    deviation = torch.full_like(score, scale.noise / (1 + 1 / 6) ** 0.5)
+    return Removals(score, rise, deviation, torch.arange(count) // 2, torch.ones(count, dtype=torch.long), 6)
+
+
+def test_the_scale_is_what_made_the_losses() -> None:
+    made = Scale(0.6, 0.4, 0.05)
+    found = scale_of(made_up_removals(made))
+    assert (found.slope, found.spread, found.noise) == pytest.approx((0.6, 0.4, 0.05), rel=0.05)
 
 
 def test_removals_are_predicted_from_what_was_removed(tmp_path: Path) -> None:
@@ -55,11 +55,12 @@ def test_removals_are_predicted_from_what_was_removed(tmp_path: Path) -> None:
     losses = torch.tensor([[0.0, 0.9], [0.0, 1.1], [0.65, 0.0]])
     save_file({"losses": full}, tmp_path / "truth-full.safetensors")
     save_file({"losses": losses, "mask": torch.tensor([0, 0, 1])}, tmp_path / "truth-removals.safetensors")
-    scores = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, -0.6]])
-    found = removals(tmp_path, scores, Scale(0.5, 0.25, 1.0))
-    assert found["predicted"].tolist() == pytest.approx([0.2, 0.1])
-    assert found["low"].tolist() == pytest.approx([0.1, 0.05])
-    assert found["high"].tolist() == pytest.approx([0.4, 0.2])
-    assert found["retrained"].tolist() == pytest.approx([0.3, 0.05])
-    assert (found["query"].tolist(), found["songs"].tolist()) == ([1, 0], [2, 1])
-    assert float(found["noise"][0]) == pytest.approx(1.645 * 0.02**0.5, rel=1e-3)
+    found = Removals.load(tmp_path, torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, -0.6]]))
+    assert found.score.tolist() == pytest.approx([0.4, 0.4, 0.2])
+    assert found.rise.tolist() == pytest.approx([0.2, 0.4, 0.05])
+    assert found.deviation.tolist() == pytest.approx([0.02**0.5] * 3)
+    assert (found.query.tolist(), found.size.tolist(), found.models) == ([1, 1, 0], [2, 2, 1], 2)
+    told = found.of(torch.tensor([True, False, True])).effects(Scale(0.5, 0.0, 0.1))
+    assert told["predicted"].tolist() == pytest.approx([0.2, 0.1])
+    assert told["high"].tolist() == pytest.approx([0.2 + 0.1645, 0.1 + 0.1645])
+    assert told["retrained"].tolist() == pytest.approx([0.2, 0.05])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bench.faithfulness import collect, dosed
 from bench.faithfulness.candidates import DEFAULT, Candidates, side_by_side, squared
 from bench.faithfulness.costs import Costs, row_bytes
 from bench.faithfulness.gradients_gram import Grams, gram
+from bench.faithfulness.judge.causes import copies_section
 from bench.faithfulness.judge.report import accuracy
 from bench.faithfulness.judge.work import Work
 from bench.faithfulness.raw import Answers, Raw, compact, filled
@@ -159,13 +161,24 @@ def test_thresholds_come_from_the_other_dosed_model(out: Path, folder: Path) -> 
         keys = [row["key"] for row in csv.DictReader(file)]
     facts = json.loads((out / "methods.json").read_text())["methods"]
     other = dosed.Dosed.load(folder / "dosed1", facts, keys)
-    units = other.units(DEFAULT)[:, other.dose == 0].flatten()
-    assert float(files[0][f"threshold.{DEFAULT}"][0]) == pytest.approx(float(units.quantile(0.95)), rel=1e-5)
-    assert len(other.planted_units(DEFAULT)) == 3
+    planted = other.planted_units(DEFAULT)
+    expected = [float(planted.quantile(0.95)), float(planted.max())]
+    assert files[0][f"threshold.{DEFAULT}"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert len(planted) == 3
     assert files[0]["own"].tolist() == list(range(SONGS))
     found = accuracy(Work(out), Bootstrap(resamples=20))["known_cause"]["copies"]
     assert found["models"] == 2
-    assert found["by_model"][1][DEFAULT]["own_called_by_own_threshold"][8]["n"] == 2
+    assert found["by_model"][1][DEFAULT]["own_called_above_highest"][8]["n"] == 2
+
+
+def test_models_that_set_thresholds_are_not_judged_by_them(out: Path, folder: Path, tmp_path: Path) -> None:
+    for name in ("methods.json", "songs.csv"):
+        shutil.copy(out / name, tmp_path / name)
+    dosed.write([folder / "dosed0", folder / "dosed1", folder / "dosed0"], tmp_path)
+    files = [load_file(tmp_path / f"copies-{n}.safetensors") for n in range(3)]
+    assert [f"threshold.{DEFAULT}" in file for file in files] == [False, False, True]
+    found = copies_section(Work(tmp_path), Bootstrap(resamples=20))["copies"]
+    assert (found["tuning_models"], found["models"], len(found["by_model"])) == (2, 1, 1)
 
 
 def test_of_several_answers_that_of_most_draws_counts(tmp_path: Path, folder: Path) -> None:

@@ -102,7 +102,11 @@ def test_doses_are_as_many_songs_each() -> None:
 
 
 def test_removals_leave_their_songs_out_under_as_many_seeds_as_asked(tmp_path: Path) -> None:
-    groups = [{"songs": [3, 7], "seeds": 2}, {"songs": [0], "seeds": 1}]
+    groups = [
+        {"mask": 0, "songs": [3, 7], "seeds": 2},
+        {"mask": 1, "songs": [0], "seeds": 1},
+        {"mask": 0, "songs": [3, 7], "seeds": 2},  # chosen by another method too: trained once
+    ]
     (tmp_path / "removals.json").write_text(json.dumps(groups))
     found = jobs(["removals"], tmp_path / "removals.json")
     assert [(job.mask, len(job.songs)) for job in found] == [(0, SONGS - 2), (1, SONGS - 1), (0, SONGS - 2)]

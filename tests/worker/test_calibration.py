@@ -17,7 +17,7 @@ from worker.manifest import IndexMismatch
 
 # Everything that the tiny autoencoder leaves as it is below a distance of 1 is its own.
 GATE = Gate(0.0, -20.0)
-SCALE = Scale(1e-3, 5e-4, 2e-3)
+SCALE = Scale(1e-3, 0.5, 1e-4)
 
 
 def quiet(stage: str, progress: float) -> None:

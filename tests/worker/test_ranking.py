@@ -11,8 +11,8 @@ from worker.engine import Engine
 from worker.index import Index
 from worker.ranking import Check, Evidence, Meaning, Ranking, ranked, trusted, weighed, why_abstain
 
-FIT = Fit(0.6, 1.0, 0.4, torch.full((8,), 0.6), torch.full((8,), 0.4))
-SCALE = Scale(0.5, 0.25, 1.0)
+FIT = Fit(0.6, 1.0)
+SCALE = Scale(0.5, 0.2, 0.01)
 
 
 @pytest.fixture
@@ -49,8 +49,9 @@ def test_a_calibrated_answer_has_effects_shares_and_intervals(index: Index) -> N
     first = found.influences[0]
     assert (first.key, first.check) == (index.manifest.songs[0].key, Check(0.3, 0.2))
     assert (first.effect, first.share) == pytest.approx((0.1, 0.25), rel=1e-6)
-    assert first.interval.share_low == pytest.approx(0.125, rel=0.01)
-    assert first.interval.share_high == pytest.approx(0.5, rel=0.01)
+    half = 1.645 * ((0.2 * 0.1) ** 2 + 0.01**2) ** 0.5 / 0.4
+    assert first.interval.share_low == pytest.approx(0.25 - half, rel=0.01)
+    assert first.interval.share_high == pytest.approx(0.25 + half, rel=0.01)
     assert first.interval.score_low < first.score < first.interval.score_high
     assert found.unattributed + sum(row.share for row in found.influences) == pytest.approx(1)
     assert found.influences[-1].effect == 0

@@ -4,8 +4,8 @@
     share_i  = effect_i / ΔL_ref                  of what the model knows about the track
     ΔL_ref   = L₀ − L                             predicting nothing against the model as it is
 
-b is fitted on models retrained on halves of the songs (`Scale`); without that fit shares follow a provisional rule that
-has no unit. Everything that is not given to a song stays `unattributed`.
+b is fitted on models retrained without a track's best songs (`Scale`); without that fit shares follow a provisional
+rule that has no unit. Everything that is not given to a song stays `unattributed`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Verdict = Literal["good", "fair", "poor"]
 GOOD, FAIR = 0.8, 0.5
 HUBS = 0.9
 THRESHOLD = 0.95
-BANDS = 8
 LEVEL = 0.9
+_Z = 1.645  # of the normal distribution: LEVEL lies within so many deviations
 # Student's t at (1 + LEVEL)/2 for 1, 2, … degrees of freedom
 _T = (6.3138, 2.9200, 2.3534, 2.1318, 2.0150, 1.9432, 1.8946)
 
@@ -66,17 +66,13 @@ class Background:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well the model predicts a track, over all draws and over `BANDS` equal bands of the noise level.
+    """How well the model predicts a track.
 
-    loss: mean denoising loss; nothing: mean square of the target, which is what predicting nothing would cost;
-    output: mean square of the prediction; bands: loss / nothing by band [BANDS]; outputs: output / nothing by band.
+    loss: mean denoising loss; nothing: mean square of the target, which is what predicting nothing would cost.
     """
 
     loss: float
     nothing: float
-    output: float
-    bands: Tensor
-    outputs: Tensor
 
     @property
     def reference(self) -> float:
@@ -84,21 +80,16 @@ class Fit:
         return self.nothing - self.loss
 
 
-def fit_of(profile: Tensor, levels: Tensor, weights: Tensor) -> Fit:
-    """Return the fit of a track from `measure.profile` [3, s, draws], noise levels [draws], segment weights [s] ≥ 0.
+def fit_of(profile: Tensor, weights: Tensor) -> Fit:
+    """Return the fit of a track from `measure.profile` [2, s, draws] and segment weights [s] ≥ 0.
 
-    Raises ValueError where a band has no draw or no segment has weight.
+    Raises ValueError where no segment has weight.
     """
-    number = (levels.double() * BANDS).long().clamp(max=BANDS - 1)
-    counts = torch.bincount(number, minlength=BANDS)
-    if not bool((counts > 0).all()) or not float(weights.sum()) > 0:
-        raise ValueError("every band of noise needs a draw, and some segment needs music")
+    if not float(weights.sum()) > 0:
+        raise ValueError("some segment needs music")
     weights = weights.double().cpu()
-    track = torch.einsum("asd,s->ad", profile.double().cpu(), weights / weights.sum())
-    loss, output, nothing = track.mean(1).tolist()
-    banded = torch.zeros(3, BANDS, dtype=torch.float64).index_add_(1, number.cpu(), track) / counts.cpu()
-    below = banded[2].clamp(min=1e-30)
-    return Fit(loss, nothing, output, banded[0] / below, banded[1] / below)
+    loss, nothing = (profile.double().cpu().mean(2) @ (weights / weights.sum())).tolist()
+    return Fit(loss, nothing)
 
 
 @dataclass(frozen=True)
@@ -138,23 +129,32 @@ def _excess(scores: Tensor, background: Background) -> Tensor:
 
 @dataclass(frozen=True)
 class Scale:
-    """Rise of the loss per unit of score, b, with the bounds that held 90 % of the tuning tracks' own slopes."""
+    """Rise of the loss per unit of score, b, and how far a model retrained once without a song lies from b · score.
+
+    spread: standard deviation of a song's own slope, relative to b; noise: of the loss from one training to another.
+    """
 
     slope: float
-    low: float
-    high: float
+    spread: float
+    noise: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.slope <= self.high or not self.slope > 0:
-            raise ValueError(f"slopes are 0 <= low <= slope <= high and slope > 0: {self}")
+        if not (self.slope > 0 and self.spread >= 0 and self.noise >= 0):
+            raise ValueError(f"slope > 0, spread >= 0 and noise >= 0: {self}")
 
     def effect(self, scores: Tensor) -> Tensor:
         """Return b · (s_i)₊."""
         return self.slope * scores.double().clamp(min=0)
 
-    def bounds(self, spread: Bounds) -> Bounds:
-        """Return the effects at both ends of the draws' and of the slopes' interval together."""
-        return Bounds(self.low * spread.low.double().clamp(min=0), self.high * spread.high.double().clamp(min=0))
+    def bounds(self, scores: Tensor, drawn: Bounds) -> Bounds:
+        """Return where 90 % of single retrainings without each song are expected, [songs] each; below 0 too.
+
+        b · s ± √(d² + z² ((spread · b · s)² + noise²)), d half of what other noise draws would change (`drawn`).
+        """
+        effect = self.effect(scores)
+        draws = self.slope * (drawn.high.double() - drawn.low.double()) / 2
+        half = (draws.square() + _Z**2 * ((self.spread * effect).square() + self.noise**2)).sqrt()
+        return Bounds(effect - half, effect + half)
 
 
 def fitted_shares(scores: Tensor, effects: Tensor, bounds: Bounds, known: Known) -> Shares:
@@ -166,7 +166,8 @@ def fitted_shares(scores: Tensor, effects: Tensor, bounds: Bounds, known: Known)
     if not known.reference > 0:
         return none(len(scores))
     stands_out = scores.double() > known.background.threshold.to(scores.device)
-    parts = [torch.where(stands_out, x.double() / known.reference, 0.0) for x in (effects, bounds.low, bounds.high)]
+    amounts = (x.double().clamp(min=0) for x in (effects, bounds.low, bounds.high))
+    parts = [torch.where(stands_out, x / known.reference, 0.0) for x in amounts]
     down = max(1.0, float(parts[0].sum()))
     part, low, high = (x / down for x in parts)
     return Shares(part, low, high.clamp(max=1), max(0.0, 1.0 - float(part.sum())))

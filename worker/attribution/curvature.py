@@ -1,10 +1,11 @@
 """Curvature: by what the gradients are divided before they are compared.
 
-    projected   C = GᵀG/n + λ tr(GᵀG/n)/k · I    over the rows G [n, k] of an index     (TRAK, arXiv 2303.14186)
-    diagonal    F = E_{i,t,ε} (∇_θ M(x_i; t, ε))²,  then F + λ mean(F)                  (AbU, arXiv 2406.09408)
+    projected   C = GᵀG/n + λ tr(GᵀG/n)/min(n, k) · I    over the rows G [n, k] of an index     (TRAK, arXiv 2303.14186)
+    diagonal    F = E_{i,t,ε} (∇_θ M(x_i; t, ε))²,  then F + λ mean(F)                          (AbU, arXiv 2406.09408)
 
-λ is relative to the mean eigenvalue, so it means the same for every model, measure and row scaling; dividing without
-damping is refused. The curvature is fitted once, on the training set: adding a song moves nobody else's score.
+λ is relative to the mean eigenvalue, of GᵀG over its rank at most: it means the same for every model, measure, row
+scaling and number of dimensions; dividing without damping is refused. The curvature is fitted once, on the training
+set: adding a song moves nobody else's score.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class ProjectedCurvature:
             raise ValueError(f"rows are [n, k] with n >= 1, not {list(rows.shape)}")
         second = rows.double()
         second = second.mT @ second / len(rows)
-        floor = _floor(float(second.diagonal().mean()), damping)
+        floor = _floor(float(second.trace()) / min(rows.shape), damping)
         second.diagonal().add_(floor)
         return ProjectedCurvature(torch.linalg.cholesky(second))
 

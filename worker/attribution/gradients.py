@@ -55,7 +55,7 @@ class Rows:
     """What one pass over the draws gives, on the model's device; float64 for float64 latents, else float32.
 
     rows: projected gradients by group of draws and by measure [groups, s, m, k]; profile: `measure.profile` of the same
-    draws, in the order of the grid [3, s, draws].
+    draws, in the order of the grid [2, s, draws].
     """
 
     rows: Tensor
@@ -124,7 +124,7 @@ def _blocks(segments: int, draws: int, groups: int, batch: int) -> Iterator[_Blo
 class Work:
     """The passes over all segments and draws: what is asked of the model, and where the answers go.
 
-    rows as in `Rows`; profile in the order of the groups [3, s, draws]; batch: samples in one pass.
+    rows as in `Rows`; profile in the order of the groups [2, s, draws]; batch: samples in one pass.
     """
 
     model: Model
@@ -153,7 +153,7 @@ class Work:
             slices=slices(first.projection, tuple(sizes(layers).items()), model.device),
             drawn=drawn(grid, (latents.shape[1], latents.shape[2]), model.device, groups),
             rows=empty.new_zeros(groups, len(segments), len(requests), first.projection.dim),
-            profile=empty.new_empty(3, len(segments), grid.draws),
+            profile=empty.new_empty(2, len(segments), grid.draws),
             batch=first.probe.batch,
         )
 
@@ -181,7 +181,7 @@ class Work:
     def _forward(self, part: Segments, block: _Block) -> list[Tensor]:
         samples, output = predicted(self.model, {}, part, self.drawn[block.columns])
         found = profiled(samples, output.detach())
-        self.profile[:, block.rows, block.columns] = found.view(3, len(part), -1)
+        self.profile[:, block.rows, block.columns] = found.view(2, len(part), -1)
         return means(samples, output, self.measures)
 
     def _adder(self, block: _Block, measure: int) -> Sink:

@@ -109,8 +109,8 @@ def means(samples: Samples, output: Tensor, measures: Sequence[Measure]) -> list
 
 
 def profiled(samples: Samples, output: Tensor) -> Tensor:
-    """Return loss, squared output and squared target of every sample: [3, b]."""
-    vectors = (output - samples.target, output, samples.target)
+    """Return loss and squared target of every sample: [2, b]."""
+    vectors = (output - samples.target, samples.target)
     return torch.stack([masked_mean_square(vector, samples.mask) for vector in vectors])
 
 
@@ -125,18 +125,18 @@ def _squared(measure: Measure, samples: Samples, output: Tensor) -> Tensor:
 
 
 def profile(model: Model, segments: Segments, probe: Probe, progress: Progress = silent) -> Tensor:
-    """Return loss, squared output and squared target of every segment and draw, from one pass: [3, s, draws].
+    """Return loss and squared target of every segment and draw, from one pass: [2, s, draws].
 
     The squared target is what predicting nothing would cost. `probe.measure` is of no account. Raises ValueError as
     `require_ready` does.
     """
     require_ready(model, segments)
-    result = torch.empty(3, len(segments), probe.grid.draws, dtype=segments.latents.dtype, device=model.device)
+    result = torch.empty(2, len(segments), probe.grid.draws, dtype=segments.latents.dtype, device=model.device)
     with torch.no_grad(), exact_float32():
         for block in blocks(len(segments), probe):
             part = segments[block.rows].to(model.device)
             found = profiled(*predicted(model, {}, part, block.probe.grid))
-            result[:, block.rows, block.columns] = found.view(3, len(part), block.probe.grid.draws)
+            result[:, block.rows, block.columns] = found.view(2, len(part), block.probe.grid.draws)
             progress(block.done)
     return result
 

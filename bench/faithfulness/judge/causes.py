@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 def copies_section(work: Work, how: Bootstrap) -> dict[str, Any]:
-    """Return how scores and calls follow the dose, over all models with copied songs."""
-    files = [load_file(path) for path in sorted(work.folder.glob("copies-*.safetensors"))]
-    if not files:
+    """Return how scores and calls follow the dose, over the models with copied songs that set no threshold."""
+    every = [load_file(path) for path in sorted(work.folder.glob("copies-*.safetensors"))]
+    if not every:
         return {}
+    files = [file for file in every if any(key.startswith(("threshold.", "calls.")) for key in file)] or every
     names = sorted({key.removeprefix("scores.") for key in files[0] if key.startswith("scores.")})
     dose = torch.cat([f["dose"].expand(len(f["own"]), -1) for f in files])
     own = torch.cat([f["own"] for f in files])
@@ -35,8 +36,8 @@ def copies_section(work: Work, how: Bootstrap) -> dict[str, Any]:
             found[name]["own"] = owned(torch.cat([f[f"scores.{name}"] for f in files]).double(), dose, own, calls)
             if f"threshold.{name}" in files[0]:
                 strict = torch.cat([calls_of(f, name, 1) for f in files])
-                found[name]["own"]["called_by_own_threshold"] = shares_told(*owned_pairs(strict, dose, own))
-    told_of = {"models": len(files), "queries": len(own), "methods": found}
+                found[name]["own"]["called_above_highest"] = shares_told(*owned_pairs(strict, dose, own))
+    told_of = {"tuning_models": len(every) - len(files), "models": len(files), "queries": len(own), "methods": found}
     return {"copies": told_of | {"by_model": [one_model(file, names) for file in files]}}
 
 
@@ -57,18 +58,18 @@ def one_model(file: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Any
     """Return thresholds, which came from the other models, and the calls of every method on one dosed model.
 
     `called_by_dose` is of all pairs of query and song; `own_called_by_dose` of tracks and the song under whose caption
-    they were made, by the same threshold, and `own_called_by_own_threshold` by that of planted songs' own captions.
+    they were made, by the same threshold, and `own_called_above_highest` by the stricter one.
     """
     found = {}
     for name in names:
         if f"threshold.{name}" in file:
-            by_all, by_own = calls_of(file, name), calls_of(file, name, 1)
-            dose = file["dose"].expand_as(by_all)
+            calls, strict = calls_of(file, name), calls_of(file, name, 1)
+            dose = file["dose"].expand_as(calls)
             found[name] = {
                 "threshold": [round(x, DIGITS) for x in file[f"threshold.{name}"].tolist()],
-                "called_by_dose": shares_told(by_all, dose),
-                "own_called_by_dose": shares_told(*owned_pairs(by_all, dose, file["own"])),
-                "own_called_by_own_threshold": shares_told(*owned_pairs(by_own, dose, file["own"])),
+                "called_by_dose": shares_told(calls, dose),
+                "own_called_by_dose": shares_told(*owned_pairs(calls, dose, file["own"])),
+                "own_called_above_highest": shares_told(*owned_pairs(strict, dose, file["own"])),
             }
     return found
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.faithfulness.judge.work import Work
 
 DPI = 144
-STRICT = "called_by_own_threshold"
+STRICT = "called_above_highest"
 OURS, PARTS, RIVAL, HUMBLE, LINE = "#D55E00", "#E69F00", "#0072B2", "#7A7A7A", "#333333"
 KEY = (
     (OURS, "D", "default"),

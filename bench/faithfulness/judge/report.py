@@ -100,13 +100,14 @@ def tuning_told(logs: Mapping[str, Tuning]) -> dict[str, Any]:
 
 
 def removals_section(work: Work, how: Bootstrap) -> dict[str, Any]:
-    """Return the rises of every method's groups, by the number of songs left out."""
+    """Return the rises of every method's groups for test queries, by the number of songs left out."""
     paths = [work.folder / f"truth-{n}.safetensors" for n in ("removals", "full") if work.has(f"truth-{n}.safetensors")]
     losses = removals.Removals.load(*paths)
     names = list(PANELS.values())
     alike = torch.tensor([names.index((q.kind, q.condition)) for q in work.queries])
-    found = {}
-    for size, chosen in removals.by_size(removals.groups(work.folder / "removals.json")).items():
+    groups = removals.groups(work.folder / "removals.json")
+    tested, found = [g for g in groups if g.query is None or work.queries[g.query].split == "test"], {}
+    for size, chosen in removals.by_size(tested).items():
         of = removals.effects(losses, chosen, alike)
         if of:
             found[str(size)] = rises_told(of, work.default, how)
