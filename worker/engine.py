@@ -82,16 +82,17 @@ class Engine:
         self._bench = Bench(model, index, batch)
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", batch: int = 16) -> "Engine":
+    def load(cls, folder: Path, device: str = "auto", batch: int = 16, version: str | None = None) -> "Engine":
         """Load the registered model in `folder`: pipeline/, songs.csv, index/ and, if there, calibration.json.
 
-        device: "cpu", "cuda", or "auto" for the best there is; batch: samples in one pass. Raises
-        UnsupportedPipeline and IndexMismatch, OSError where files are missing.
+        device: "cpu", "cuda", or "auto" for the best there is; batch: samples in one pass; version: digest of the
+        index, the newest by default. Raises UnsupportedPipeline and IndexMismatch, OSError where files are missing.
         """
         began = perf_counter()
         use_every_core()
         model = load(folder / "pipeline", chosen_device(device))
-        index = Index.open(folder / "index", Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv")))
+        expected = Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv"))
+        index = Index.open(folder / "index", expected, version)
         engine = cls(model, index, batch, Calibration.read(folder, index.manifest))
         warm = index.background  # fits the curvature too, so that the first query is as fast as the others
         log.info(

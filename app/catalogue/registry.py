@@ -34,7 +34,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
-    format: Literal[2]
+    format: Literal[2, 3]
     model_digest: Digest
     index_digest: Digest
     segment_seconds: float = Field(gt=0)
