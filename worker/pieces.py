@@ -72,6 +72,13 @@ class Piece:
     recipe: str
     segments: int
 
+    def work(self, config: IndexConfig) -> float:
+        """Return about how many forward passes of one segment it takes; one backward counts as two."""
+        if self.name.startswith(FORGOTTEN):
+            return self.segments * config.unlearn_draws * (1.0 + config.forgotten)
+        passes = {FISHER: config.fisher_draws, TRACKS: 0}
+        return 3.0 * self.segments * passes.get(self.name, config.draws * len(config.measures))
+
 
 class Source(Protocol):
     """Where the songs and tracks that an index is made from come from."""
