@@ -74,8 +74,7 @@ def _shard(first: int, last: int, measures: int, dim: int) -> Shard:
     rows = Bytes(torch.randint(-127, 128, (count, measures, dim), dtype=torch.int8), torch.ones(count, measures, 1))
     song = torch.arange(first, last).repeat_interleave(SEGMENTS_A_SONG)
     latents = Bytes(torch.zeros(count, 4, 8, dtype=torch.int8), torch.ones(count, 4, 1))
-    ones = torch.ones(count)
-    return Shard(rows, latents, torch.ones(count, 8, dtype=torch.uint8), song, ones, ones, ones)
+    return Shard(rows, latents, torch.ones(count, 8, dtype=torch.uint8), song, *(torch.ones(count) for _ in range(3)))
 
 
 def opened(folder: Path) -> dict[str, float]:
