@@ -15,10 +15,21 @@ from app.indexing import Wanted
 index = typer.Typer(help="The models' indexes.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A model's folder.")]
-Training = Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Songs, as `worker.encode` writes them.")]
+Training = Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Songs, as `encode` writes them.")]
 Name = Annotated[str | None, typer.Option(help="The model's name; by default the folder's.")]
 Wait = Annotated[bool, typer.Option(help="Show the progress until the end.")]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys of songs.")]
+
+
+@index.command()
+def encode(
+    folder: Folder,
+    audio: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the recordings.")],
+    out: Annotated[Path, typer.Option(help="The training set to write.")] = Path("training.safetensors"),
+    without: Annotated[Path | None, typer.Option(exists=True, help="A training set whose songs are left out.")] = None,
+) -> None:
+    """Encode the songs that a model was trained on, as its songs.csv names them."""
+    indexing.encode(folder, audio, out, without, _say)
 
 
 @index.command()
@@ -105,7 +116,7 @@ class _Lines:
         end = f", until about {seen.eta:%Y-%m-%d %H:%M} UTC" if seen.eta else ""
         line = f"{seen.name}: {seen.status}, {seen.progress:.0%} ({seen.pieces_done} of {seen.pieces} pieces{end})"
         if line != self._told:
-            show.console().print(escape(line), soft_wrap=True)
+            _say(line)
         self._told = line
 
 
@@ -123,4 +134,8 @@ def _follow(named: str) -> None:
 
 
 def _change(folder: Path, name: str | None, *what: str) -> None:
-    indexing.change(Settings(), folder, name, what, lambda line: show.console().print(escape(line), soft_wrap=True))
+    indexing.change(Settings(), folder, name, what, _say)
+
+
+def _say(line: str) -> None:
+    show.console().print(escape(line), soft_wrap=True)

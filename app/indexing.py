@@ -82,11 +82,23 @@ def change(settings: Settings, folder: Path, name: str | None, what: Sequence[st
 
     Raises InvalidModel with its words where the index does not allow it.
     """
-    command = (sys.executable, "-m", "worker.edit", str(folder), *what)
+    say(_worker("worker.edit", str(folder), *what))
+    if what[0] in CHANGES:
+        embedded.register(settings, folder, name, say)
+
+
+def encode(folder: Path, audio: Path, out: Path, without: Path | None, say: Say) -> None:
+    """Encode the songs of a model, in a process of its own. Raises InvalidModel with its words."""
+    left_out = () if without is None else ("--without", str(without))
+    _worker("worker.encode", str(folder), "--audio", str(audio), "--out", str(out), *left_out)
+    say(f"Wrote {out}")
+
+
+def _worker(module: str, *arguments: str) -> str:
+    """Run a module of the worker, which may import torch, and return what it says."""
+    command = (sys.executable, "-m", module, *arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own command
     if done.returncode != 0:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise InvalidModel(words[-1] if words else f"exit status {done.returncode}")
-    say(done.stdout.strip())
-    if what[0] in CHANGES:
-        embedded.register(settings, folder, name, say)
+    return done.stdout.strip()

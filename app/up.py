@@ -68,7 +68,10 @@ def prepare(settings: Settings, say: Say) -> None:
     say("Preparing the database")
     migrate.upgrade(settings)
     for folder in settings.models:
-        register(settings, folder, None, say)
+        if (folder / "pipeline").is_dir() and not (folder / "index").exists():
+            say(f"Model {folder.name}: no index yet; `rootnote index build` makes one")
+        else:
+            register(settings, folder, None, say)
 
 
 def register(settings: Settings, folder: Path, name: str | None, say: Say) -> None:
