@@ -139,7 +139,7 @@ def _result(
             "anonymous_mib": round(again["anonymous_mib"], 1),
             "page_cache": "warm",
         },
-        "extrapolated": {} if fold <= 1 else _extrapolated(first, again, fold),
+        "extrapolated": {} if fold < 1.001 else _extrapolated(first, again, fold),
     }
 
 
