@@ -8,7 +8,6 @@ row's part by. Step and score share measures, curvature and projection, so the c
 first order, and nothing about what retraining would do.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +16,14 @@ from torch import Tensor
 from worker.attribution.calibrate import agreement
 from worker.attribution.gradients import music_share
 from worker.attribution.influence import rank
-from worker.attribution.measure import Probe
+from worker.attribution.measure import Probe, values, values_each
 from worker.attribution.noise import Grid
 from worker.attribution.projection import pull_back
 from worker.attribution.types import Params, Progress, Segments
-from worker.attribution.unlearn import Step, mirrored, step_length, unlearn
+from worker.attribution.unlearn import Step, change, step_length, unlearn
 from worker.index import Index, Pipeline, row_requests
-from worker.ranking import Check, best_segments
+from worker.matches import best_segments
+from worker.ranking import Check
 
 CHECKED = 10
 FORWARD = 3
@@ -43,8 +43,11 @@ class Checked:
     """What was found: song → check; rank correlation of predicted and measured changes; segments measured."""
 
     by_song: dict[int, Check]
-    agreement: float
+    agreement: float | None
     segments: int
+
+
+NOT_CHECKED = Checked({}, None, 0)
 
 
 @dataclass(frozen=True)
@@ -55,27 +58,40 @@ class Checker:
     index: Index
     batch: int
 
-    def changes(self, joint: Tensor, segments: Segments) -> Tensor:
+    def changes(self, joint: Tensor, segments: Segments, before: Tensor) -> Tensor:
         """Step along every measure's part of `joint` [m k] and return Δ_m / η_m of every segment: [s, m]."""
         config, found = self.index.config, []
         theta, step = self.model.params(config.weights), Step(config.step)
-        requests = row_requests(config, self.batch)
-        for request, part in zip(requests, self.index.parts(joint), strict=True):
-            direction: Params = pull_back(request.projection, part.to(self.model.device), theta)
-            probe = Probe(request.probe.measure, Grid(config.grid_seed, config.check_draws), self.batch)
-            delta = mirrored(self.model, segments, probe, unlearn(theta, direction, step)).cpu()
-            found.append(delta / step_length(theta, direction, step))
+        projection = row_requests(config, self.batch)[0].projection
+        for probe, part, untouched in zip(self.probes, self.index.parts(joint), before, strict=True):
+            direction: Params = pull_back(projection, part.to(self.model.device), theta)
+            after = values(self.model, unlearn(theta, direction, step), segments, probe)
+            found.append(change(untouched, after).cpu() / step_length(theta, direction, step))
         return torch.stack(found, 1)
+
+    def untouched(self, segments: Segments) -> Tensor:
+        """Return every measure of `segments` before any step: [m, s, draws]."""
+        return values_each(self.model, {}, segments, self.probes)
+
+    @property
+    def probes(self) -> list[Probe]:
+        """What is measured, measure by measure, on the same draws."""
+        config = self.index.config
+        return [Probe(measure, Grid(config.grid_seed, config.check_draws), self.batch) for measure in config.measures]
 
     def mirrored(self, query: Query, chosen: Tensor) -> Tensor:
         """Forget the track and return what that does to the segments `chosen` [c], in units of their scores: [c]."""
-        moved = self.changes(self.index.solved(query.row), self.index.segments(self.model, chosen))
+        segments = self.index.segments(self.model, chosen)
+        moved = self.changes(self.index.solved(query.row), segments, self.untouched(segments))
         return (moved * self.index.factors(self.index.shard.rows.floats(chosen))).sum(1)
 
-    def forward(self, query: Query, segment: int) -> float:
-        """Forget one kept segment and return what that does to the track, in units of the segment's score."""
+    def forward(self, query: Query, segment: int, before: Tensor) -> float:
+        """Forget one kept segment and return what that does to the track, in units of the segment's score.
+
+        before: the track as `untouched` measures it.
+        """
         joint = self.index.curvature.solve(self.index.rows(torch.tensor([segment]))[0])
-        moved = self.changes(joint, query.track) * music_share(query.track)[:, None]
+        moved = self.changes(joint, query.track, before) * music_share(query.track)[:, None]
         return float((moved * self.index.factors(query.row)).sum())
 
 
@@ -84,20 +100,21 @@ def checked(  # noqa: PLR0913  (the model, the index, the question, the predicti
 ) -> Checked:
     """Check the best segments of the first songs by `scores` [n], and of some spread over the rest for contrast."""
     checker = Checker(model, index, batch)
-    songs = _chosen(rank(index.by_song(scores)).tolist())
+    songs = _chosen(rank(index.by_song(scores)))
     chosen = torch.tensor([best_segments(index, scores, song, 1)[0] for song in songs])
     forgotten = checker.mirrored(query, chosen)
     progress(0.5)
     back: list[float | None] = [None] * len(songs)
+    before = checker.untouched(query.track)
     for place in range(min(FORWARD, len(songs))):
-        back[place] = checker.forward(query, int(chosen[place]))
+        back[place] = checker.forward(query, int(chosen[place]), before)
         progress(0.5 + 0.5 * (place + 1) / FORWARD)
     rows = zip(songs[:CHECKED], forgotten.tolist(), back, strict=False)
     found = {song: Check(mirrored=there, forward=again) for song, there, again in rows}
-    return Checked(found, agreement(scores[chosen], forgotten), len(chosen))
+    return Checked(found, agreement(scores.cpu()[chosen], forgotten), len(chosen))
 
 
-def _chosen(order: Sequence[int]) -> list[int]:
+def _chosen(order: Tensor) -> list[int]:
     rest = order[CHECKED:]
-    places = torch.linspace(0, len(rest) - 1, min(CONTRAST, len(rest))).long().tolist()
-    return [*order[:CHECKED], *(rest[at] for at in places)]
+    places = torch.linspace(0, len(rest) - 1, min(CONTRAST, len(rest))).long().to(order.device)
+    return torch.cat([order[:CHECKED], rest[places]]).tolist()

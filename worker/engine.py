@@ -15,12 +15,14 @@ import torch
 
 from worker.attribution.provenance import UNKNOWN
 from worker.calibration import Calibration
+from worker.diffusion.half import HalfBlocks
 from worker.diffusion.layout import digest
 from worker.diffusion.stable_audio import StableAudio, load
 from worker.diffusion.windows import LEAST_MUSIC, Windows, cut
 from worker.index import Expected, Index
+from worker.matches import Match
 from worker.methods import Bench, Report, Stages, by_index, by_unlearning
-from worker.ranking import Match, Meaning, Ranking, SongInfluence, ranked
+from worker.ranking import Meaning, Ranking, SongInfluence, ranked
 
 __all__ = ["Engine", "EngineError", "Match", "Query", "Ranking", "SongInfluence"]
 
@@ -74,25 +76,34 @@ class Engine:
     """One registered model, in memory; answers one query at a time and is the same after every one of them."""
 
     def __init__(
-        self, model: StableAudio, index: Index, batch: int = 16, calibration: Calibration | None = None
+        self,
+        model: StableAudio,
+        index: Index,
+        batch: int | None = None,
+        calibration: Calibration | None = None,
+        *,
+        check: bool = True,
     ) -> None:
+        """Keep what queries need; `check`: whether rankings by the index are checked by finite steps."""
         self.model, self.index, self.calibration = model, index, calibration
         self.model_digest = index.manifest.model_digest
         self.index_digest = index.manifest.index_digest
-        self._bench = Bench(model, index, batch)
+        fast = HalfBlocks(model) if model.device.type == "cuda" else None
+        self._bench = Bench(model, index, batch or batch_on(model.device), fast, check)
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", batch: int = 16, version: str | None = None) -> "Engine":
+    def load(cls, folder: Path, device: str = "auto", batch: int | None = None, version: str | None = None) -> "Engine":
         """Load the registered model in `folder`: pipeline/, songs.csv, index/ and, if there, calibration.json.
 
-        device: "cpu", "cuda", or "auto" for the best there is; batch: samples in one pass; version: digest of the
-        index, the newest by default. Raises UnsupportedPipeline and IndexMismatch, OSError where files are missing.
+        device: "cpu", "cuda", or "auto" for the best there is; batch: samples in one pass, None for what suits the
+        device; version: digest of the index, None for the newest. On a GPU rows are made in bfloat16 and the index
+        lies there. Raises UnsupportedPipeline and IndexMismatch, OSError where files are missing.
         """
         began = perf_counter()
         use_every_core()
         model = load(folder / "pipeline", chosen_device(device))
         expected = Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv"))
-        index = Index.open(folder / "index", expected, version)
+        index = Index.open(folder / "index", expected, model.device, version)
         engine = cls(model, index, batch, Calibration.read(folder, index.manifest))
         warm = index.background  # fits the curvature too, so that the first query is as fast as the others
         log.info(
@@ -166,6 +177,11 @@ class Engine:
 def chosen_device(name: str) -> str:
     """Return `name`, or for "auto" the GPU where there is one."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def batch_on(device: torch.device) -> int:
+    """Return how many samples share a pass on `device` unless something else is asked for."""
+    return 32 if device.type == "cuda" else 16
 
 
 def use_every_core() -> None:

@@ -4,7 +4,7 @@ Every song's segments are kept as projected gradients (arXiv 2303.14186, 2405.13
 unlearning needs no audio) and as the few facts that their conditioning is made of again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -16,21 +16,23 @@ from torch import Tensor
 
 from worker.attribution.calibrate import Background
 from worker.attribution.curvature import DiagonalFisher, ProjectedCurvature
-from worker.attribution.gradients import Request, grouped, share
-from worker.attribution.influence import by_song, first_order, scale_rows, signed_power
+from worker.attribution.gradients import Request, gradients_each
+from worker.attribution.influence import by_song, scale_rows, signed_power
 from worker.attribution.measure import Probe
 from worker.attribution.noise import Grid
 from worker.attribution.projection import SJLT
 from worker.attribution.types import Conditioning, Model, Progress, Segments, silent
+from worker.fitting import fit_curvature, pieces
 from worker.manifest import IndexConfig, IndexMismatch, Manifest
 from worker.plan import FORGOTTEN, UNRELATED
+from worker.scan import Scan, Scans, scan_of
 from worker.shards import Bytes, Shard, expand_positive, read
 from worker.verifying import verify
 
 BACKGROUND = "background.safetensors"
 CURVATURE = "curvature.safetensors"
 FISHER = "fisher.safetensors"
-_ROWS_AT_ONCE = 16384
+_CPU = torch.device("cpu")
 
 
 class Pipeline(Model, Protocol):
@@ -55,8 +57,9 @@ class Index:
 
     shard: everything kept of the segments; background_rows: of unrelated generated queries [b, m, k]; packed_fisher:
     the diagonal Fisher, packed; forgotten_sums, unrelated_sums: of every stored song [b, stored], what finite-step
-    unlearning of a background track did to it, and its first-order score before the power; fitted: the curvature.
-    Where the last two are None, as in indexes of format 2, they are computed of the rows.
+    unlearning of a background track did to it, and its first-order score before the power; fitted: the curvature;
+    where these two are None, as in indexes of format 2, they are computed of the rows. device: where rows are scanned
+    and scores are weighed.
     """
 
     manifest: Manifest
@@ -66,20 +69,21 @@ class Index:
     forgotten_sums: Tensor
     unrelated_sums: Tensor | None = None
     fitted: ProjectedCurvature | None = None
+    device: torch.device = _CPU
 
     @classmethod
-    def open(cls, folder: Path, expected: Expected, version: str | None = None) -> "Index":
-        """Open the newest index in `folder`, or that of the digest `version`, its files checked against the manifest.
+    def open(cls, folder: Path, expected: Expected, device: torch.device = _CPU, version: str | None = None) -> "Index":
+        """Open the newest index in `folder`, or that of the digest `version`, to be scanned on `device`.
 
         Raises IndexMismatch when it was made for another model or catalogue, or was changed since.
         """
         manifest = Manifest.read(folder, version)
         _require(manifest, folder, expected, newest=version is None)
         verify(folder, manifest.files)
-        return cls.assembled(manifest, {name: read(folder / name) for name in manifest.files})
+        return cls.assembled(manifest, {name: read(folder / name) for name in manifest.files}, device)
 
     @classmethod
-    def assembled(cls, manifest: Manifest, files: dict[str, dict[str, Tensor]]) -> "Index":
+    def assembled(cls, manifest: Manifest, files: dict[str, dict[str, Tensor]], device: torch.device = _CPU) -> "Index":
         """Put an index together from the tensors of its `files`."""
         background = files[BACKGROUND]
         sums = {
@@ -94,6 +98,7 @@ class Index:
             forgotten_sums=torch.cat(sums[FORGOTTEN], 1),
             unrelated_sums=torch.cat(sums[UNRELATED], 1) if sums[UNRELATED] else None,
             fitted=ProjectedCurvature.from_state(files[CURVATURE]) if CURVATURE in files else None,
+            device=device,
         )
 
     @property
@@ -143,12 +148,12 @@ class Index:
         sums = self.unrelated_sums
         if sums is None:
             sums = self._stored_sums(self.scan(self.solved(self.background_rows.floats())))
-        return Background(signed_power(self._of_songs(sums), self.config.song_power))
+        return Background(signed_power(self._of_songs(sums.to(self.device)), self.config.song_power))
 
     @cached_property
     def forgotten(self) -> Background:
         """What finite-step unlearning of unrelated tracks did to every song [b, songs]."""
-        return Background(self._of_songs(self.forgotten_sums))
+        return Background(self._of_songs(self.forgotten_sums.to(self.device)))
 
     def segments_of(self, song: int) -> slice:
         """Return where the segments of the song numbered `song` lie, those of its duplicates left out."""
@@ -167,25 +172,48 @@ class Index:
         """Return C⁻¹ K(q) [..., m k] for projected query gradients [..., m, k]."""
         return self.curvature.solve(self.joint(queries.cpu()))
 
-    def scan(self, solved: Tensor, segments: slice = slice(None)) -> Tensor:
-        """Return the first-order scores [q, segments] of `solved` queries [q, m k]."""
-        runs = pieces(*segments.indices(len(self))[:2])
-        return torch.cat([first_order(self.rows(run), solved) for run in runs], -1)
+    @cached_property
+    def scanner(self) -> Scan | Scans:
+        """The rows, ready to be scanned on the index's device."""
+        return scan_of(self.shard.rows, self.config.row_scale, self.device)
+
+    def scan(self, solved: Tensor) -> Tensor:
+        """Return the first-order scores [q, segments] of `solved` queries [q, m k], on the index's device."""
+        return self.scanner.scores(self.parts(solved))
 
     def by_song(self, scores: Tensor) -> Tensor:
         """Return song scores [..., songs]: the segments' scores of a song and its duplicates, weighted by their draws.
 
-        What was removed counts nowhere, and no other song's sum depends on it.
+        In float64 and in the order of the segments; what was removed counts nowhere.
         """
         return self._of_songs(self._stored_sums(scores))
 
     def _stored_sums(self, scores: Tensor) -> Tensor:
-        return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.stored))
+        if not self._in_order:
+            return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.stored))
+        weight, lengths = self._weights
+        weighted = (scores.to(weight).reshape(-1, len(self)) * weight).mT.contiguous()
+        sums = torch.segment_reduce(weighted, "sum", lengths=lengths, axis=0, unsafe=True)
+        return sums.mT.reshape(*scores.shape[:-1], -1)
 
     def _of_songs(self, sums: Tensor) -> Tensor:
-        """Return sums [..., stored] song by song [..., songs]."""
-        places, ones, count = torch.tensor(self.manifest.places), torch.ones(sums.shape[-1]), len(self.manifest.songs)
-        return by_song(sums, places, ones, count + 1)[..., :count]
+        """Return sums [..., stored] song by song [..., songs]; none of them depends on another's."""
+        found = sums.double()[..., self.manifest.numbers]
+        for at, place in self.manifest.duplicates:
+            found[..., place] += sums[..., at]
+        return found
+
+    @cached_property
+    def _in_order(self) -> bool:
+        return bool((self.shard.song.diff() >= 0).all()) and len(self._counts) == len(self.manifest.stored)
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        return torch.bincount(self.shard.song, minlength=len(self.manifest.stored))
+
+    @cached_property
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        return self.shard.weight.double().to(self.device), self._counts.to(self.device)
 
     def song_scores(self, scores: Tensor) -> Tensor:
         """Return the index's song scores [..., songs]: the signed power of each song's sum over its segments."""
@@ -199,21 +227,6 @@ def _require(manifest: Manifest, folder: Path, expected: Expected, *, newest: bo
     named, stored = set(expected.keys), {song.key for song in manifest.stored}
     if stored - named or (newest and stored != named):
         raise IndexMismatch(f"the index in {folder} was made for other songs than the catalogue names")
-
-
-def pieces(first: int, last: int) -> Iterator[slice]:
-    """Yield runs of rows from `first` to before `last`, small enough to be held in full precision."""
-    return (slice(at, min(at + _ROWS_AT_ONCE, last)) for at in range(first, last, _ROWS_AT_ONCE))
-
-
-def fit_curvature(rows: Iterable[Tensor], damping: float, device: torch.device | str = "cpu") -> ProjectedCurvature:
-    """Fit the curvature on `rows`, given in runs [n, k], computing on `device`; the result is on the CPU."""
-    total, count = torch.zeros(()), 0
-    for run in rows:
-        exact = run.to(device).double()
-        total, count = total.to(exact) + exact.mT @ exact, count + len(exact)
-    fitted = ProjectedCurvature.of_moment(total / count, damping)
-    return ProjectedCurvature(fitted.factor.cpu())
 
 
 def kept_segments(model: Pipeline, shard: Shard, captions: Sequence[str | None], chosen: Tensor) -> Segments:
@@ -239,10 +252,7 @@ def gradient_rows(
     model: Model, segments: Segments, requests: Sequence[Request], groups: int = 1, progress: Progress = silent
 ) -> Tensor:
     """Return the rows of `segments` from `groups` disjoint sets of the draws, on the CPU: [groups, s, m, k]."""
-    parts = []
-    for number, request in enumerate(requests):
-        parts.append(grouped(model, segments, request, groups, share(progress, number, len(requests))).cpu())
-    return torch.stack(parts, 2)
+    return gradients_each(model, segments, requests, groups, progress).rows.cpu()
 
 
 def unlearn_probe(config: IndexConfig, batch: int) -> Probe:

@@ -125,11 +125,11 @@ class Manifest:
         return [at for at, song in enumerate(self.stored) if not song.removed and song.same_as is None]
 
     @cached_property
-    def places(self) -> list[int]:
-        """For every stored song its place in `songs`, or that of the song it counts under; `len(songs)` for none."""
+    def duplicates(self) -> list[tuple[int, int]]:
+        """Which of `stored` count under which of `songs`."""
         at = {song.key: place for place, song in enumerate(self.songs)}
-        nowhere = len(self.songs)
-        return [nowhere if song.removed else at.get(song.same_as or song.key, nowhere) for song in self.stored]
+        counted = ((number, song.same_as) for number, song in enumerate(self.stored) if not song.removed)
+        return [(number, at[key]) for number, key in counted if key in at]
 
     @cached_property
     def index_digest(self) -> str:

@@ -11,11 +11,13 @@ import torch
 
 from worker.attribution.curvature import ProjectedCurvature
 from worker.attribution.influence import by_song
-from worker.index import BACKGROUND, CURVATURE, Index, fit_curvature, pieces
+from worker.fitting import fit_curvature, pieces
+from worker.index import BACKGROUND, CURVATURE, Index
 from worker.manifest import IndexedSong, IndexMismatch, Manifest
 from worker.pieces import TRACKS, Maker, Piece
 from worker.plan import ROWS, UNRELATED, Span, file_name, span
-from worker.shards import file_digest, fingerprint, is_made, read, write
+from worker.scan import scan_of
+from worker.shards import Shard, file_digest, fingerprint, is_made, read, write
 from worker.training import TrainingSet
 from worker.verifying import verify
 
@@ -78,7 +80,7 @@ def settled(folder: Path, manifest: Manifest, device: torch.device | str = "cpu"
 
     The curvature is kept where it is smaller than the rows that it was fitted on. What is kept already stays.
     """
-    index = Index.assembled(manifest, {name: read(folder / name) for name in manifest.files})
+    index = Index.assembled(manifest, {name: read(folder / name) for name in manifest.files}, torch.device(device))
     made: dict[str, str] = {}
     fitted = sum(song.segments for song in manifest.stored[: manifest.fitted_songs])
     size = manifest.config.dim * len(manifest.config.measures)
@@ -102,10 +104,9 @@ def _unrelated(path: Path, index: Index, songs: Span) -> str:
     files = index.manifest.files
     recipe = fingerprint("unrelated", songs, files[BACKGROUND], [files[name] for name in index.manifest.shards])
     if not is_made(path, recipe):
-        own = (index.shard.song >= songs[0]) & (index.shard.song < songs[1])
-        first = int((index.shard.song < songs[0]).sum())
-        solved = index.solved(index.background_rows.floats())
-        scores = index.scan(solved, slice(first, first + int(own.sum())))
-        sums = by_song(scores, index.shard.song[own] - songs[0], index.shard.weight[own], songs[1] - songs[0])
+        own = Shard.stacked([read(path.parent / each) for each in index.manifest.shards if span(each)[0] >= songs[0]])
+        solved = index.parts(index.solved(index.background_rows.floats()))
+        scores = scan_of(own.rows, index.config.row_scale, index.device).scores(solved)
+        sums = by_song(scores, own.song - songs[0], own.weight, songs[1] - songs[0])
         write(path, {"scores": sums}, recipe)
     return file_digest(path)

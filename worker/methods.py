@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from worker.attribution.calibrate import Fit, fit_of
+from worker.attribution.gradients import Rows, gradients_each
 from worker.attribution.influence import pool
 from worker.attribution.measure import Measure, Probe, profile, values
 from worker.attribution.noise import Grid
-from worker.attribution.types import Progress, Segments
+from worker.attribution.replay import Recorded
+from worker.attribution.types import Model, Progress, Segments
 from worker.attribution.unlearn import Step, change, forget_direction, unlearn
-from worker.checking import Query, checked
-from worker.index import Index, Pipeline, gradient_rows, row_requests, unlearn_probe
+from worker.checking import NOT_CHECKED, Query, checked
+from worker.index import Index, Pipeline, row_requests, unlearn_probe
 from worker.ranking import Evidence
 
 GROUPS = 4
@@ -42,13 +44,29 @@ class Stages:
 class Bench:
     """What stays between queries: the model, its index, how many samples share a pass.
 
-    untouched: the measure of every kept segment before any unlearning [n, draws], measured when first asked for.
+    fast: the same model for rows alone, where it may compute in less precision; check: whether the first songs by the
+    index are checked; record: whether rows of short tracks are made by replaying a CUDA graph; recorded: those graphs,
+    by the number of windows; untouched: the measure of every kept segment before any unlearning [n, draws], measured
+    when first asked for.
     """
 
     model: Pipeline
     index: Index
     batch: int
+    fast: Model | None = None
+    check: bool = True
+    record: bool = False
+    recorded: dict[int, Recorded] = field(default_factory=dict)
     untouched: Tensor | None = None
+
+    def rows(self, track: Segments, progress: Progress) -> Rows:
+        """Return the rows of the track's windows, in `GROUPS` groups of draws."""
+        requests, model = row_requests(self.index.config, self.batch), self.fast or self.model
+        if not self.record or len(track) * self.index.config.draws > self.batch:
+            return gradients_each(model, track, requests, GROUPS, progress)
+        if len(track) not in self.recorded:
+            self.recorded[len(track)] = Recorded.of(model, track, requests, GROUPS)
+        return self.recorded[len(track)].replay(track)
 
 
 def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
@@ -58,26 +76,39 @@ def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
     """
     index, config = bench.index, bench.index.config
     with stages("unlearning") as progress:
-        requests = row_requests(config, bench.batch)
-        rows = gradient_rows(bench.model, track, requests, GROUPS, lambda done: progress(0.9 * done))
-        fit = fit_to(bench, track)
+        found = bench.rows(track, progress)
+        rows, fit = found.rows.cpu(), _fit(bench, track, found)
     with stages("scoring") as progress:
-        flat = rows.flatten(-2)
-        pooled = index.parts(pool(flat, track.music))
-        query = Query(track, index.parts(pool(flat.mean(0), track.music)))
-        scores = index.scan(index.solved(query.row)[None])[0]
-        found = checked(bench.model, index, query, scores, bench.batch, progress)
+        query, scores, groups, window = _scanned(index, rows, track)
+        check = NOT_CHECKED
+        if bench.check:
+            check = checked(bench.model, index, query, scores, bench.batch, progress)
         return Evidence(
             scores=scores,
             songs=index.song_scores(scores),
-            window=_window(index, rows.mean(0), query.row, track),
-            groups=index.song_scores(index.scan(index.solved(pooled))),
+            window=window,
+            groups=index.song_scores(groups),
             background=index.background,
-            checks=found.by_song,
-            linearisation=found.agreement,
+            checks=check.by_song,
+            linearisation=check.agreement,
             fit=fit,
-            facts={"measure": list(config.measures), "draws": config.draws, "checked_segments": found.segments},
+            facts={"measure": list(config.measures), "draws": config.draws, "checked_segments": check.segments},
         )
+
+
+def _scanned(index: Index, rows: Tensor, track: Segments) -> tuple[Query, Tensor, Tensor, Tensor]:
+    """Scan the index once for the track, its groups of draws and its windows, from rows [groups, s, m, k].
+
+    Returns the query, its scores [n], those of the groups [groups, n], and the window that every kept segment fits
+    best [n].
+    """
+    flat = rows.flatten(-2)
+    pooled = index.parts(pool(torch.cat([flat.mean(0, keepdim=True), flat]), track.music))
+    windows = rows.mean(0) * index.factors(pooled[0])[:, None] * track.music[:, None, None]
+    solved = index.curvature.solve(torch.cat([index.joint(pooled), windows.flatten(-2)]))
+    scores = index.scan(solved)
+    among = 1 + len(rows)
+    return Query(track, pooled[0]), scores[0], scores[1:among], scores[among:].argmax(0)
 
 
 def by_unlearning(bench: Bench, track: Segments, stages: Stages) -> Evidence:
@@ -97,12 +128,12 @@ def by_unlearning(bench: Bench, track: Segments, stages: Stages) -> Evidence:
             bench.untouched = values(bench.model, {}, segments, probe, lambda done: progress(done / 2))
         before = bench.untouched
         changed = values(bench.model, after, segments, probe, lambda done: progress((1 + done) / 2))
-        parts = torch.stack([change(before[:, i::GROUPS], changed[:, i::GROUPS]).cpu() for i in range(GROUPS)])
-    scores = change(before, changed).cpu()
+        parts = torch.stack([change(before[:, i::GROUPS], changed[:, i::GROUPS]) for i in range(GROUPS)])
+    scores = change(before, changed).to(index.device)
     return Evidence(
         scores=scores,
         songs=index.by_song(scores),
-        window=torch.zeros(len(index), dtype=torch.long),
+        window=torch.zeros(len(index), dtype=torch.long, device=index.device),
         groups=index.by_song(parts),
         background=index.forgotten,
         checks={},
@@ -112,14 +143,17 @@ def by_unlearning(bench: Bench, track: Segments, stages: Stages) -> Evidence:
     )
 
 
+def _fit(bench: Bench, track: Segments, rows: Rows) -> Fit:
+    """Return `fit_to`, from the passes that made the rows where these hold its draws."""
+    config = bench.index.config
+    if config.fit_draws > config.draws:
+        return fit_to(bench, track)
+    levels = Grid(config.grid_seed, config.fit_draws).levels()
+    return fit_of(rows.profile[:, :, : config.fit_draws], levels, track.music)
+
+
 def fit_to(bench: Bench, track: Segments) -> Fit:
     """Measure how well the model predicts the track, and what predicting nothing would cost."""
     config = bench.index.config
     probe = Probe(Measure.LOSS, Grid(config.grid_seed, config.fit_draws), bench.batch)
     return fit_of(profile(bench.model, track, probe), probe.grid.levels(), track.music)
-
-
-def _window(index: Index, rows: Tensor, query: Tensor, track: Segments) -> Tensor:
-    """Return the track's window that every kept segment fits best, [n], from the windows' rows [s, m, k]."""
-    parts = rows * index.factors(query)[:, None] * track.music[:, None, None]
-    return index.scan(index.curvature.solve(parts.flatten(-2))).argmax(0)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from worker.attribution.calibrate import (
@@ -23,29 +22,14 @@ from worker.attribution.calibrate import (
     shares,
     spread,
 )
-from worker.attribution.influence import rank
 from worker.attribution.provenance import UNKNOWN, Provenance
 from worker.index import Index
+from worker.matches import Match, matches_of, twins
+from worker.scan import best
 
+MOST = 10_000
 _MATCHED_SONGS = 100
-_MATCHES = 3
 _TWINS_AMONG = 50
-_TWIN_COSINE = 0.95
-
-
-@dataclass(frozen=True)
-class Match:
-    """A segment of a song and the part of the track that it fits best.
-
-    segment: its number within the song's kept segments; song_start_s, track_start_s: seconds from either's begin;
-    seconds: its length; score: the segment's own score.
-    """
-
-    segment: int
-    song_start_s: float
-    track_start_s: float
-    seconds: float
-    score: float
 
 
 @dataclass(frozen=True)
@@ -90,7 +74,7 @@ class SongInfluence:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All songs of the training set in order of influence; shares and `unattributed` sum to 1; timings in seconds.
+    """The songs in order of influence, all or the first `MOST`; shares and `unattributed` sum to 1; timings in seconds.
 
     reference_loss: ΔL_ref, all that the model knows about the track; calibrated: whether shares are parts of it, rather
     than relative to one another; abstained: why there are no shares, None where there are.
@@ -145,38 +129,74 @@ class Amounts:
     shares: Shares
 
 
-def ranked(index: Index, evidence: Evidence, track_starts: Sequence[float], meaning: Meaning) -> Ranking:
-    """Order the songs by `evidence`; `track_starts` are the seconds at which the track's windows start."""
-    order = rank(evidence.songs)
+def ranked(
+    index: Index, evidence: Evidence, track_starts: Sequence[float], meaning: Meaning, most: int = MOST
+) -> Ranking:
+    """Order the songs by `evidence`; `track_starts` are the seconds at which the track's windows start.
+
+    Rows are made for the `most` best songs; what the others' shares would be is unattributed.
+    """
+    order = best(evidence.songs, most)
     trust = trusted(evidence)
     abstained = why_abstain(meaning.provenance, trust, evidence.fit)
     amounts = weighed(evidence, meaning.scale, abstain=abstained is not None)
-    percentile = evidence.background.percentile(evidence.songs)
-    matches = _matches(index, evidence, order[:_MATCHED_SONGS].tolist(), track_starts)
-    influences = (
+    rows = _Columns.of(evidence, amounts, order)
+    songs = order.tolist()
+    matches = matches_of(index, evidence, songs[:_MATCHED_SONGS], track_starts)
+    influences = tuple(
         SongInfluence(
             key=index.manifest.songs[song].key,
-            score=float(evidence.songs[song]),
-            effect=None if amounts.effects is None else float(amounts.effects[song]),
-            share=float(amounts.shares.shares[song]),
-            interval=_interval(amounts, song),
-            percentile=float(percentile[song]),
             check=evidence.checks.get(song),
             matches=matches.get(song, ()),
+            **rows.of_place(place),
         )
-        for song in order.tolist()
+        for place, song in enumerate(songs)
     )
+    left = 1.0 - sum(row.share for row in influences) if len(songs) < len(evidence.songs) else None
     return Ranking(
-        influences=tuple(influences),
-        unattributed=amounts.shares.unattributed,
+        influences=influences,
+        unattributed=amounts.shares.unattributed if left is None else max(0.0, left),
         provenance=meaning.provenance,
         reference_loss=evidence.fit.reference,
         calibrated=meaning.scale is not None,
         abstained=abstained,
         reliability=asdict(trust),
         timings={},
-        details=evidence.facts | {"twins": _twins(index, order[:_TWINS_AMONG].tolist())},
+        details=evidence.facts | {"twins": twins(index, songs[:_TWINS_AMONG])},
     )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The numbers of the rows of an answer, a list each, in order."""
+
+    scores: list[float]
+    effects: list[float] | None
+    shares: list[float]
+    percentiles: list[float]
+    bounds: list[list[float]]
+
+    @classmethod
+    def of(cls, evidence: Evidence, amounts: Amounts, order: Tensor) -> "_Columns":
+        """Take the songs in `order` out of what all songs are given."""
+        given, scores = amounts.shares, amounts.scores
+        return cls(
+            evidence.songs[order].tolist(),
+            None if amounts.effects is None else amounts.effects[order].tolist(),
+            given.shares.to(order.device)[order].tolist(),
+            evidence.background.percentile(evidence.songs)[order].tolist(),
+            [x.to(order.device)[order].tolist() for x in (scores.low, scores.high, given.low, given.high)],
+        )
+
+    def of_place(self, place: int) -> dict[str, Any]:
+        """Return the numbers of one row, by the names of `SongInfluence`."""
+        return {
+            "score": self.scores[place],
+            "effect": None if self.effects is None else self.effects[place],
+            "share": self.shares[place],
+            "interval": Interval(*(bound[place] for bound in self.bounds)),
+            "percentile": self.percentiles[place],
+        }
 
 
 def trusted(evidence: Evidence) -> Reliability:
@@ -206,46 +226,3 @@ def weighed(evidence: Evidence, scale: Scale | None, *, abstain: bool) -> Amount
     known = Known(evidence.background, evidence.fit.reference)
     given = fitted_shares(evidence.songs, effects, scale.bounds(scores), known)
     return Amounts(effects, scores, none(len(evidence.songs)) if abstain else given)
-
-
-def _interval(amounts: Amounts, song: int) -> Interval:
-    scores, given = amounts.scores, amounts.shares
-    return Interval(*(float(x[song]) for x in (scores.low, scores.high, given.low, given.high)))
-
-
-def best_segments(index: Index, scores: Tensor, song: int, most: int) -> list[int]:
-    """Return the numbers of a song's highest-scoring segments, at most `most`, the highest first."""
-    own = index.segments_of(song)
-    return [own.start + at for at in torch.argsort(scores[own], descending=True, stable=True)[:most].tolist()]
-
-
-def _matches(
-    index: Index, evidence: Evidence, songs: Sequence[int], track_starts: Sequence[float]
-) -> dict[int, tuple[Match, ...]]:
-    seconds = index.manifest.segment_seconds
-    return {
-        song: tuple(
-            Match(
-                segment=at - index.segments_of(song).start,
-                song_start_s=round(index.manifest.songs[song].begins_s + float(index.shard.starts[at]), 3),
-                track_start_s=round(track_starts[int(evidence.window[at])], 3),
-                seconds=round(seconds, 3),
-                score=float(evidence.scores[at]),
-            )
-            for at in best_segments(index, evidence.scores, song, _MATCHES)
-        )
-        for song in songs
-    }
-
-
-def _twins(index: Index, songs: Sequence[int]) -> list[list[str]]:
-    """Return groups of keys among `songs` whose rows nearly coincide: one such song hides the removal of another."""
-    means = torch.stack([index.rows(index.segments_of(song)).mean(0) for song in songs])
-    alike = torch.nn.functional.normalize(means, dim=1)
-    near = (alike @ alike.mT > _TWIN_COSINE).tolist()
-    groups: list[set[int]] = []
-    for at, row in enumerate(near):
-        linked = {other for other, close in enumerate(row) if close} | {at}
-        joined = [group for group in groups if group & linked]
-        groups = [group for group in groups if not group & linked] + [linked.union(*joined)]
-    return [[index.manifest.songs[songs[at]].key for at in sorted(group)] for group in groups if len(group) > 1]

@@ -15,9 +15,9 @@ from tests.attribution.toy import (
     random_segments,
     toy,
 )
-from worker.attribution.gradients import Request, exactly, gradients, grouped, mean_gradient
+from worker.attribution.gradients import Request, exactly, gradients, gradients_each, grouped, mean_gradient
 from worker.attribution.hooks import UnsupportedWeight
-from worker.attribution.measure import Measure, Probe
+from worker.attribution.measure import Measure, Probe, profile
 from worker.attribution.noise import Grid
 from worker.attribution.projection import SJLT, Identity
 from worker.attribution.types import Conditioning
@@ -212,3 +212,33 @@ def test_rows_of_a_bfloat16_pass_are_float32_and_near_the_exact_ones() -> None:
     exact = looped(ToyModel(model.module.double()), random_segments(3), probe(), "inner")
     assert found.dtype is torch.float32
     assert float(torch.cosine_similarity(found.double(), exact).min()) > 0.999
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 5, 6, 12, 40])
+def test_measures_and_groups_that_share_a_forward_pass_are_those_taken_alone(batch: int) -> None:
+    model, segments, measures = toy(), random_segments(3), MEASURES
+    requests = [whole(model, LINEAR, probe(measure, draws=12, batch=batch)) for measure in measures]
+    found = gradients_each(model, segments, requests, 3)
+    for at, request in enumerate(requests):
+        torch.testing.assert_close(found.rows[:, :, at], grouped(model, segments, request, 3))
+        alone = [
+            gradients(model, segments, replace(request, probe=replace(request.probe, grid=part)))
+            for part in request.probe.grid.parts(3)
+        ]
+        torch.testing.assert_close(found.rows[:, :, at], torch.stack(alone))
+    torch.testing.assert_close(found.profile, profile(model, segments, requests[0].probe))
+
+
+def test_the_model_runs_forwards_once_for_all_measures() -> None:
+    model, calls = toy(), []
+    handle = model.module.register_forward_pre_hook(lambda *_: calls.append(1))
+    gradients_each(model, random_segments(2), [whole(model, LINEAR, probe(m, batch=12)) for m in MEASURES], 2)
+    handle.remove()
+    assert len(calls) == 1
+
+
+def test_rows_of_the_same_passes_differ_in_their_measure_alone() -> None:
+    model = toy()
+    one, other = (whole(model, LINEAR, probe(Measure.LOSS, draws=draws)) for draws in (4, 6))
+    with pytest.raises(ValueError, match="measure alone"):
+        gradients_each(model, random_segments(2), [one, other])

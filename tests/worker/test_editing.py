@@ -20,7 +20,8 @@ from worker.diffusion.stable_audio import StableAudio, load
 from worker.edit import main, upgrade
 from worker.editing import CannotEdit, held, join, remove
 from worker.engine import Engine, Query
-from worker.index import CURVATURE, Expected, Index, fit_curvature, pieces
+from worker.fitting import fit_curvature, pieces
+from worker.index import CURVATURE, Expected, Index
 from worker.manifest import IndexMismatch, Manifest, read_format, versions
 from worker.verifying import STAMPS
 
@@ -44,7 +45,7 @@ def folder(own_folder: Path) -> Path:
 
 
 def opened(folder: Path, version: str | None = None) -> Index:
-    return Index.open(folder, Expected(Manifest.read(folder).model_digest, KEYS), version)
+    return Index.open(folder, Expected(Manifest.read(folder).model_digest, KEYS), version=version)
 
 
 def scores(index: Index) -> dict[str, float]:
@@ -116,7 +117,7 @@ def test_songs_are_added_without_the_old_ones_and_move_nobody(
 
 
 def opened_of(folder: Path, keys: list[str], version: str | None = None) -> Index:
-    return Index.open(folder, Expected(Manifest.read(folder).model_digest, keys), version)
+    return Index.open(folder, Expected(Manifest.read(folder).model_digest, keys), version=version)
 
 
 def test_earlier_versions_stay_and_answer_as_they_did(own_folder: Path, tiny_engine: Engine) -> None:

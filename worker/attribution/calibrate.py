@@ -11,13 +11,14 @@ has no unit. Everything that is not given to a song stays `unattributed`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from worker.attribution.evaluate import spearman
+from worker.attribution.evaluate import average_ranks, pearson, spearman
 
 Verdict = Literal["good", "fair", "poor"]
 GOOD, FAIR = 0.8, 0.5
@@ -39,10 +40,15 @@ class Background:
         if self.scores.ndim != 2 or not len(self.scores) or not bool(self.scores.isfinite().all()):
             raise ValueError(f"a background is [b, songs] finite scores with b >= 1: {list(self.scores.shape)}")
 
-    @property
+    @cached_property
     def threshold(self) -> Tensor:
         """The 95th percentile of every song's own background: [songs]."""
         return self.scores.double().quantile(THRESHOLD, dim=0)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Every song's mean over its background, in float64: [songs]."""
+        return self.scores.double().mean(0)
 
     def percentile(self, scores: Tensor) -> Tensor:
         """Return the percentage of background tracks that score each song lower: [songs] in 0 … 100.
@@ -221,9 +227,10 @@ def draw_agreement(groups: Tensor) -> float:
 
     r is the mean Spearman correlation over pairs of groups; Spearman and Brown: g r / (1 + (g − 1) r), 0 for r ≤ 0.
     """
-    pairs = [agreement(groups[i], groups[j]) for i, j in combinations(range(len(groups)), 2)]
-    if not pairs:
+    if len(groups) < 2:
         raise ValueError("agreement takes at least two groups")
+    ranks = average_ranks(groups)
+    pairs = [float(pearson(ranks[i], ranks[j])) for i, j in combinations(range(len(groups)), 2)]
     mean = max(0.0, sum(pairs) / len(pairs))
     return len(groups) * mean / (1 + (len(groups) - 1) * mean)
 
@@ -246,7 +253,7 @@ def hub_agreement(scores: Tensor, background: Background) -> float:
     Hubs are songs that every track seems to owe something; they say little about this track (ARIA, arXiv 2605.16181).
     """
     background.check(scores)
-    return agreement(scores.double(), background.scores.to(scores).double().mean(0))
+    return agreement(scores.double(), background.mean.to(scores.device))
 
 
 def effective_rank(scores: Tensor) -> float:

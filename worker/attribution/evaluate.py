@@ -62,7 +62,12 @@ def spearman(x: Tensor, y: Tensor) -> Tensor:
     """Return the rank correlation along the last axis, [..., n] each → [...]; 0 where one side is constant."""
     if x.shape != y.shape or x.shape[-1] < 2:
         raise ValueError(f"rank correlation needs equal shapes of at least 2: {list(x.shape)} and {list(y.shape)}")
-    a, b = (r - r.mean(-1, keepdim=True) for r in (average_ranks(x), average_ranks(y)))
+    return pearson(average_ranks(x), average_ranks(y))
+
+
+def pearson(x: Tensor, y: Tensor) -> Tensor:
+    """Return the correlation along the last axis, [..., n] each → [...]; 0 where one side is constant."""
+    a, b = (r - r.mean(-1, keepdim=True) for r in (x, y))
     scale = a.norm(dim=-1) * b.norm(dim=-1)
     return torch.where(scale > 0, (a * b).sum(-1) / scale.clamp(min=1e-300), 0.0)
 

@@ -5,7 +5,8 @@
 Samples of a batch do not meet inside the network, so the gradient of the summed measure with respect to a layer's
 output holds each sample's own. The draws of a segment are summed in the product that makes its weight gradient, and the
 slice of the projection is applied there and then, one weight at a time: the largest thing alive is
-[segments in the batch, numbers of one weight], whatever the number of draws.
+[segments × groups of draws in the batch, numbers of one weight], whatever the number of draws. Several measures share
+the forward pass; each has a backward pass of its own.
 """
 
 from __future__ import annotations
@@ -18,12 +19,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from worker.attribution.hooks import Shape, Sink, catch, frozen, selected, sizes
-from worker.attribution.measure import Probe, blocks, measured, require_ready
+from worker.attribution.hooks import Layer, Shape, Sink, catch_each, frozen, selected, sizes
+from worker.attribution.measure import (
+    Measure,
+    Probe,
+    blocks,
+    means,
+    measured,
+    predicted,
+    profiled,
+    repeatable,
+    require_ready,
+)
+from worker.attribution.noise import Drawn, drawn
+from worker.attribution.projection import slices
 from worker.attribution.types import Model, Params, Progress, Segments, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from worker.attribution.projection import Projection, Slice
 
@@ -37,37 +50,24 @@ class Request:
     projection: Projection
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What one pass over the draws gives, on the model's device; float64 for float64 latents, else float32.
+
+    rows: projected gradients by group of draws and by measure [groups, s, m, k]; profile: `measure.profile` of the same
+    draws, in the order of the grid [3, s, draws].
+    """
+
+    rows: Tensor
+    profile: Tensor
+
+
 def gradients(model: Model, segments: Segments, request: Request, progress: Progress = silent) -> Tensor:
     """Return the projected gradient of every segment, averaged over the draws: P ∇_θ M(x_i; θ₀), [s, k].
 
-    The model is left as it was: hooks are removed, `requires_grad` is restored, `.grad` is never touched, also when
-    `progress` raises. Rows are float32 (float64 for float64 latents) on the model's device. Raises
-    UnsupportedWeight as `hooks.selected` and `hooks.catch` do, and ValueError as `require_ready` does.
+    As `gradients_each`, for one measure and all draws together.
     """
-    require_ready(model, segments)
-    layers = selected(model.module, request.weights)
-    slices = {n: request.projection.slice(n, size, model.device) for n, size in sizes(layers).items()}
-    rows = torch.zeros(len(segments), request.projection.dim, dtype=segments.latents.dtype, device=model.device)
-    with frozen(model.module):
-        for block in blocks(len(segments), request.probe):
-            part = segments[block.rows].to(model.device)
-            add = _adder(rows[block.rows], slices, 1 / request.probe.grid.draws)
-            shape = Shape(len(part), len(part) * block.probe.grid.draws)
-            catch(partial(measured, model, {}, part, block.probe), layers, shape, add)
-            progress(block.done)
-    return rows
-
-
-def share(progress: Progress, number: int, of: int) -> Progress:
-    """Return the progress of step `number` among `of` equal ones."""
-    return lambda done: progress((number + done) / of)
-
-
-def _adder(rows: Tensor, slices: Mapping[str, Slice], factor: float) -> Sink:
-    def add(name: str, gradient: Tensor) -> None:
-        rows.add_(slices[name].project(gradient), alpha=factor)
-
-    return add
+    return gradients_each(model, segments, (request,), 1, progress).rows[0, :, 0]
 
 
 def grouped(model: Model, segments: Segments, request: Request, groups: int, progress: Progress = silent) -> Tensor:
@@ -76,11 +76,127 @@ def grouped(model: Model, segments: Segments, request: Request, groups: int, pro
     How well the groups agree says how far the draws, and nothing else, decide the answer. Raises ValueError where the
     draws do not make equal groups.
     """
-    found = []
-    for number, part in enumerate(request.probe.grid.parts(groups)):
-        one = replace(request, probe=replace(request.probe, grid=part))
-        found.append(gradients(model, segments, one, share(progress, number, groups)))
-    return torch.stack(found)
+    return gradients_each(model, segments, (request,), groups, progress).rows[:, :, 0]
+
+
+def gradients_each(
+    model: Model, segments: Segments, requests: Sequence[Request], groups: int = 1, progress: Progress = silent
+) -> Rows:
+    """Return the rows of several measures and of `groups` disjoint sets of draws from one forward pass a sample.
+
+    The requests differ in their measure alone. The model is left as it was: hooks are removed, `requires_grad` is
+    restored, no weight's `.grad` is touched, also when `progress` raises. Raises UnsupportedWeight as `hooks.selected`
+    and `hooks.catch` do; ValueError for requests that differ otherwise, for draws that do not make equal groups, and as
+    `require_ready` does.
+    """
+    require_ready(model, segments)
+    work = Work.of(model, segments, requests, groups)
+    work.run(progress)
+    return work.found
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Segments × draws of one forward pass, and the groups that the draws are of: whole ones, or a part of one."""
+
+    rows: slice
+    columns: slice
+    groups: slice
+    done: float
+
+
+def _blocks(segments: int, draws: int, groups: int, batch: int) -> Iterator[_Block]:
+    """Cut segments × draws, which lie group after group, into blocks of at most `batch` samples."""
+    size, tall = draws // groups, max(batch // draws, 1)
+    whole, part = min(max(batch // size, 1), groups), min(batch, size)
+    for top in range(0, segments, tall):
+        bottom = min(top + tall, segments)
+        for first in range(0, groups, whole):
+            last = min(first + whole, groups)
+            wide = (last - first) * size if batch >= size else part
+            for left in range(first * size, last * size, wide):
+                right = min(left + wide, last * size)
+                done = (top * draws + (bottom - top) * right) / (segments * draws)
+                yield _Block(slice(top, bottom), slice(left, right), slice(first, last), done)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The passes over all segments and draws: what is asked of the model, and where the answers go.
+
+    rows as in `Rows`; profile in the order of the groups [3, s, draws]; batch: samples in one pass.
+    """
+
+    model: Model
+    segments: Segments
+    measures: tuple[Measure, ...]
+    layers: list[Layer]
+    slices: Mapping[str, Slice]
+    drawn: Drawn
+    rows: Tensor
+    profile: Tensor
+    batch: int
+
+    @staticmethod
+    def of(model: Model, segments: Segments, requests: Sequence[Request], groups: int) -> Work:
+        """Prepare the passes; raises ValueError for requests that do not share them."""
+        first = requests[0]
+        if any(replace(x, probe=replace(x.probe, measure=first.probe.measure)) != first for x in requests):
+            raise ValueError("rows of the same passes differ in their measure alone")
+        layers, grid, latents = selected(model.module, first.weights), first.probe.grid, segments.latents
+        empty = torch.empty(0, dtype=latents.dtype, device=model.device)
+        return Work(
+            model=model,
+            segments=segments,
+            measures=tuple(request.probe.measure for request in requests),
+            layers=layers,
+            slices=slices(first.projection, tuple(sizes(layers).items()), model.device),
+            drawn=drawn(grid, (latents.shape[1], latents.shape[2]), model.device, groups),
+            rows=empty.new_zeros(groups, len(segments), len(requests), first.projection.dim),
+            profile=empty.new_empty(3, len(segments), grid.draws),
+            batch=first.probe.batch,
+        )
+
+    @property
+    def found(self) -> Rows:
+        """What the passes gave, the profile in the order of the grid."""
+        by_group = self.profile.view(*self.profile.shape[:2], len(self.rows), -1)
+        return Rows(self.rows, by_group.transpose(2, 3).flatten(2))
+
+    def run(self, progress: Progress = silent) -> None:
+        """Run every block and add what it gives to the rows."""
+        with frozen(self.model.module), repeatable(self.model.device):
+            for block in _blocks(len(self.segments), self.drawn.draws, len(self.rows), self.batch):
+                self._run(block)
+                progress(block.done)
+
+    def _run(self, block: _Block) -> None:
+        """Run one block forwards once and backwards once a measure."""
+        part = self.segments[block.rows].to(self.model.device)
+        groups = len(part) * (block.groups.stop - block.groups.start)
+        shape = Shape(groups, len(part) * (block.columns.stop - block.columns.start))
+        sinks = [self._adder(block, at) for at in range(len(self.measures))]
+        catch_each(partial(self._forward, part, block), self.layers, shape, sinks)
+
+    def _forward(self, part: Segments, block: _Block) -> list[Tensor]:
+        samples, output = predicted(self.model, {}, part, self.drawn[block.columns])
+        found = profiled(samples, output.detach())
+        self.profile[:, block.rows, block.columns] = found.view(3, len(part), -1)
+        return means(samples, output, self.measures)
+
+    def _adder(self, block: _Block, measure: int) -> Sink:
+        into, size = self.rows[block.groups, block.rows, measure], self.drawn.draws // len(self.rows)
+
+        def add(name: str, gradient: Tensor) -> None:
+            found = self.slices[name].project(gradient)
+            into.add_(found.view(into.shape[1], into.shape[0], -1).transpose(0, 1), alpha=1 / size)
+
+        return add
+
+
+def share(progress: Progress, number: int, of: int) -> Progress:
+    """Return the progress of step `number` among `of` equal ones."""
+    return lambda done: progress((number + done) / of)
 
 
 def mean_gradient(

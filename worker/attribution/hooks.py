@@ -90,7 +90,21 @@ def catch(forward: Callable[[], Tensor], layers: Sequence[Layer], shape: Shape, 
     UnsupportedWeight for a layer that the forward pass called without the batch in front, or never (then its weight is
     used behind its back).
     """
+    catch_each(lambda: (forward(),), layers, shape, (sink,))
+
+
+def catch_each(
+    forward: Callable[[], Sequence[Tensor]], layers: Sequence[Layer], shape: Shape, sinks: Sequence[Sink]
+) -> None:
+    """Run `forward` once and one backward pass from the sum of each of its results, every result with a sink.
+
+    What results have in common is computed once. Otherwise as `catch`.
+    """
     called: set[int] = set()
+    turn = 0
+
+    def sink(name: str, gradient: Tensor) -> None:
+        sinks[turn](name, gradient)
 
     def tap(layer: Layer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -101,13 +115,14 @@ def catch(forward: Callable[[], Tensor], layers: Sequence[Layer], shape: Shape, 
 
     handles = [layer.module.register_forward_hook(tap(layer)) for layer in layers]
     try:
-        result = forward()
+        results = forward()
     finally:
         for handle in handles:
             handle.remove()
     if missed := [layer.weight or layer.bias for layer in layers if id(layer) not in called]:
         raise UnsupportedWeight(f"the forward pass never called the layers of {missed}")
-    torch.autograd.backward(result.sum())
+    for turn, result in enumerate(results):
+        torch.autograd.backward(result.sum(), retain_graph=turn < len(results) - 1)
 
 
 def _tapped(output: Tensor, deliver: Callable[[Tensor], None]) -> Tensor:
@@ -125,14 +140,20 @@ def _batched(layer: Layer, inputs: tuple[Tensor, ...], shape: Shape) -> Tensor:
 
 
 def _deliver(layer: Layer, x: Tensor, groups: int, sink: Sink, delta: Tensor) -> None:
-    """Sum δ xᵀ and δ over the tokens of each group and hand them to `sink`, in float32 at least."""
-    x, delta = _tokens(layer.module, x, delta)
-    exact = torch.promote_types(delta.dtype, torch.float32)
-    x, delta = (z.to(exact).reshape(groups, -1, z.shape[-1]) for z in (x, delta))
+    """Sum δ xᵀ and δ over the tokens of each group and hand them to `sink`, summed in float32 at least."""
+    x, delta = (z.reshape(groups, -1, z.shape[-1]) for z in _tokens(layer.module, x, delta))
     if layer.weight:
-        sink(layer.weight, torch.bmm(delta.mT, x).flatten(1))
+        sink(layer.weight, _outer(delta, x).flatten(1))
     if layer.bias:
-        sink(layer.bias, delta.sum(1))
+        sink(layer.bias, delta.sum(1, dtype=torch.promote_types(delta.dtype, torch.float32)))
+
+
+def _outer(delta: Tensor, x: Tensor) -> Tensor:
+    """Return Σ_τ δ_τ x_τᵀ [g, out, in] of [g, τ, out] and [g, τ, in], in float32 at least."""
+    if delta.is_cuda and delta.dtype == x.dtype == torch.bfloat16:
+        return torch.bmm(delta.mT, x, out_dtype=torch.float32)
+    exact = torch.promote_types(delta.dtype, torch.float32)
+    return torch.bmm(delta.to(exact).mT, x.to(exact))
 
 
 def _tokens(module: nn.Linear | nn.Conv1d, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,9 +23,9 @@ from torch import Tensor
 from worker.attribution.types import Conditioning, Model, Params, Progress, Segments, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from worker.attribution.noise import Grid
+    from worker.attribution.noise import Drawn, Grid
 
 
 class Measure(StrEnum):
@@ -68,7 +68,7 @@ def schedule(level: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cos(level * pi / 2), torch.sin(level * pi / 2)
 
 
-def diffuse(segments: Segments, grid: Grid) -> Samples:
+def diffuse(segments: Segments, grid: Grid | Drawn) -> Samples:
     """Add every draw of `grid` to every segment: s segments become b = s × draws samples."""
     latents, mask = segments.latents, segments.mask.to(segments.latents)
     level = grid.levels()
@@ -92,10 +92,26 @@ def masked_mean_square(x: Tensor, mask: Tensor) -> Tensor:
 
 def measured(model: Model, params: Params, segments: Segments, probe: Probe) -> Tensor:
     """Return M(x_i; θ, t_d, ε_d) of every segment and draw in one forward pass, differentiable: [s, draws]."""
-    samples = diffuse(segments, probe.grid)
+    (found,) = means(*predicted(model, params, segments, probe.grid), (probe.measure,))
+    return found.view(len(segments), probe.grid.draws)
+
+
+def predicted(model: Model, params: Params, segments: Segments, grid: Grid | Drawn) -> tuple[Samples, Tensor]:
+    """Return the noised segments and the v-predictions [b, c, f] for them, in the latents' precision."""
+    samples = diffuse(segments, grid)
     output = model.output(params, samples.noisy, samples.level, samples.cond)
-    vector = _squared(probe.measure, samples, output.to(samples.target.dtype))
-    return masked_mean_square(vector, samples.mask).view(len(segments), probe.grid.draws)
+    return samples, output.to(samples.target.dtype)
+
+
+def means(samples: Samples, output: Tensor, measures: Sequence[Measure]) -> list[Tensor]:
+    """Return every measure of the predictions `output` [b, c, f], differentiable: [b] each."""
+    return [masked_mean_square(_squared(measure, samples, output), samples.mask) for measure in measures]
+
+
+def profiled(samples: Samples, output: Tensor) -> Tensor:
+    """Return loss, squared output and squared target of every sample: [3, b]."""
+    vectors = (output - samples.target, output, samples.target)
+    return torch.stack([masked_mean_square(vector, samples.mask) for vector in vectors])
 
 
 def _squared(measure: Measure, samples: Samples, output: Tensor) -> Tensor:
@@ -119,11 +135,8 @@ def profile(model: Model, segments: Segments, probe: Probe, progress: Progress =
     with torch.no_grad(), exact_float32():
         for block in blocks(len(segments), probe):
             part = segments[block.rows].to(model.device)
-            samples = diffuse(part, block.probe.grid)
-            output = model.output({}, samples.noisy, samples.level, samples.cond).to(samples.target.dtype)
-            for at, vector in enumerate((output - samples.target, output, samples.target)):
-                found = masked_mean_square(vector, samples.mask)
-                result[at, block.rows, block.columns] = found.view(len(part), block.probe.grid.draws)
+            found = profiled(*predicted(model, {}, part, block.probe.grid))
+            result[:, block.rows, block.columns] = found.view(3, len(part), block.probe.grid.draws)
             progress(block.done)
     return result
 
@@ -157,14 +170,33 @@ def values(model: Model, params: Params, segments: Segments, probe: Probe, progr
     `params` replace weights by name, none means the resident ones. Segments may lie on another device than the model:
     they are moved a block at a time. Raises ValueError as `require_ready` does.
     """
+    return values_each(model, params, segments, (probe,), progress)[0]
+
+
+def values_each(
+    model: Model, params: Params, segments: Segments, probes: Sequence[Probe], progress: Progress = silent
+) -> Tensor:
+    """Return the values of several measures from the same passes: [m, s, draws].
+
+    The probes differ in their measure alone, or ValueError is raised. Otherwise as `values`.
+    """
+    first, measures = _shared(probes), [probe.measure for probe in probes]
     require_ready(model, segments)
-    result = torch.empty(len(segments), probe.grid.draws, dtype=segments.latents.dtype, device=model.device)
+    size = (len(probes), len(segments), first.grid.draws)
+    result = torch.empty(size, dtype=segments.latents.dtype, device=model.device)
     with torch.no_grad(), exact_float32():
-        for block in blocks(len(segments), probe):
+        for block in blocks(len(segments), first):
             part = segments[block.rows].to(model.device)
-            result[block.rows, block.columns] = measured(model, params, part, block.probe)
+            found = torch.stack(means(*predicted(model, params, part, block.probe.grid), measures))
+            result[:, block.rows, block.columns] = found.view(len(probes), len(part), block.probe.grid.draws)
             progress(block.done)
     return result
+
+
+def _shared(probes: Sequence[Probe]) -> Probe:
+    if not probes or any((probe.grid, probe.batch) != (probes[0].grid, probes[0].batch) for probe in probes):
+        raise ValueError("measures of the same passes share their draws and their batch")
+    return probes[0]
 
 
 def require_ready(model: Model, segments: Segments) -> None:
@@ -193,3 +225,22 @@ def exact_float32() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = convolution
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Let attention on a GPU add in a fixed order inside the block, so that a pass repeats bit for bit.
+
+    An operation that cannot repeat raises RuntimeError there.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    options: Any = torch.utils.deterministic
+    filled = options.fill_uninitialized_memory
+    try:
+        if device.type == "cuda":
+            torch.use_deterministic_algorithms(True)  # attention ignores it where it only warns
+            options.fill_uninitialized_memory = False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        options.fill_uninitialized_memory = filled

@@ -69,6 +69,43 @@ class Grid:
         return tuple(self.subset(range(first, self.draws, count)) for first in range(count))
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Draws already made, on the device that needs them: level [d] float64, epsilon [d, c, f]; stands for a `Grid`."""
+
+    level: Tensor
+    epsilon: Tensor
+
+    @property
+    def draws(self) -> int:
+        """How many there are."""
+        return len(self.level)
+
+    def levels(self) -> Tensor:
+        """Return the noise levels: [d]."""
+        return self.level
+
+    def noise(self, shape: tuple[int, int]) -> Tensor:
+        """Return the noise [d, c, f]; raises ValueError for a shape that it was not made for."""
+        if tuple(self.epsilon.shape[1:]) != tuple(shape):
+            raise ValueError(f"these draws are of shape {list(self.epsilon.shape[1:])}, not {list(shape)}")
+        return self.epsilon
+
+    def __getitem__(self, chosen: slice) -> Drawn:
+        return Drawn(self.level[chosen], self.epsilon[chosen])
+
+
+@lru_cache(maxsize=4)
+def drawn(grid: Grid, shape: tuple[int, int], device: torch.device, groups: int = 1) -> Drawn:
+    """Return the draws of `grid` for segments of `shape` (c, f), made once and kept on `device`.
+
+    With `groups`, the parts `Grid.parts` one after another instead of interleaved; raises ValueError as that does.
+    """
+    parts = grid.parts(groups)
+    level = torch.cat([part.levels() for part in parts])
+    return Drawn(level.to(device), torch.cat([part.noise(shape) for part in parts]).to(device))
+
+
 @lru_cache(maxsize=128)
 def _normal(seed: int, draw: int, shape: tuple[int, int]) -> np.ndarray:
     # RandomState's streams are frozen for ever, Generator's may change between numpy releases: an index outlives those.

@@ -11,6 +11,7 @@ space back into a step of the weights: ⟨g, Pᵀu⟩ = ⟨P g, u⟩ exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 from math import sqrt
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch reader knows
 from torch import Tensor
 
+from worker.attribution import fused
 from worker.attribution.noise import counter
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ class Slice(Protocol):
 
 class Projection(Protocol):
     """A linear map P from all selected weights to k = `dim` numbers, given weight by weight."""
+
+    def __hash__(self) -> int:
+        """Equal projections have equal slices, which are kept by it."""
+        ...
 
     @property
     def dim(self) -> int:
@@ -73,60 +79,64 @@ class SJLT:
     def slice(self, name: str, size: int, device: torch.device) -> _Sketches:
         """Draw the signs and rotations of one weight from (seed, name); the same on every device."""
         width = self.dim // self.nonzeros
-        return _Sketches(tuple(_sketch(self.seed, f"{name}#{i}", size, width, device) for i in range(self.nonzeros)))
+        parts = [_sketch(self.seed, f"{name}#{i}", size, width, device) for i in range(self.nonzeros)]
+        signs, rotations = (torch.stack(x) for x in zip(*parts, strict=True))
+        return _Sketches(signs, rotations, width)
 
 
-@dataclass(frozen=True)
-class _Sketch:
-    """A count sketch of p numbers into `width` buckets.
+@dataclass(frozen=True, eq=False)
+class _Sketches:
+    """Count sketches of p numbers, `width` buckets each, side by side.
 
     Coordinate j has the bucket h(j) = (j + rotation[j // width]) mod width and a random sign. Those within a run of
     `width` never meet and all others meet with probability 1/width, so the variance is at most that of a fully random
     hash, while projecting is a gather and a sum: no atomic additions, hence the same bits on every run of a GPU.
     """
 
-    signs: Tensor  # [p] int8
-    rotations: Tensor  # [ceil(p / width)] int64
+    signs: Tensor  # [sketches, p] int8
+    rotations: Tensor  # [sketches, ceil(p / width)] int64
     width: int
 
     def project(self, gradient: Tensor) -> Tensor:
-        signed = F.pad(gradient * self.signs, (0, self._padding()))
-        runs = signed.view(len(gradient), -1, self.width)
-        return runs.gather(2, self._sources().expand(len(gradient), -1, -1)).sum(1)
+        _check_size(gradient.shape[-1], self.signs.shape[1])
+        if fused.serves(gradient):
+            return fused.project(gradient, self.signs, self.rotations, self.width) / sqrt(len(self.signs))
+        parts = [self._project(gradient, *one) for one in zip(self.signs, self.rotations, strict=True)]
+        return torch.cat(parts, 1) / sqrt(len(parts))
 
     def pull_back(self, vector: Tensor) -> Tensor:
-        buckets = torch.arange(self.width, device=vector.device) + self.rotations[:, None]
-        return vector[buckets % self.width].flatten()[: len(self.signs)] * self.signs
+        _check_size(vector.shape[-1], len(self.signs) * self.width)
+        pieces = zip(self.signs, self.rotations, vector.chunk(len(self.signs)), strict=True)
+        return torch.stack([self._pull_back(*piece) for piece in pieces]).sum(0) / sqrt(len(self.signs))
 
-    def _padding(self) -> int:
-        return len(self.rotations) * self.width - len(self.signs)
+    def _project(self, gradient: Tensor, signs: Tensor, rotations: Tensor) -> Tensor:
+        padding = len(rotations) * self.width - len(signs)
+        runs = F.pad(gradient * signs, (0, padding)).view(len(gradient), -1, self.width)
+        buckets = torch.arange(self.width, device=signs.device)
+        sources = (buckets - rotations[:, None]) % self.width  # which coordinate of each run falls into each bucket
+        return runs.gather(2, sources.expand(len(gradient), -1, -1)).sum(1)
 
-    def _sources(self) -> Tensor:
-        """Return which coordinate of each run falls into each bucket: [runs, width]."""
-        return (torch.arange(self.width, device=self.signs.device) - self.rotations[:, None]) % self.width
-
-
-@dataclass(frozen=True)
-class _Sketches:
-    parts: tuple[_Sketch, ...]
-
-    def project(self, gradient: Tensor) -> Tensor:
-        _check_size(gradient.shape[-1], len(self.parts[0].signs))
-        return torch.cat([part.project(gradient) for part in self.parts], 1) / sqrt(len(self.parts))
-
-    def pull_back(self, vector: Tensor) -> Tensor:
-        _check_size(vector.shape[-1], sum(part.width for part in self.parts))
-        pieces = zip(self.parts, vector.chunk(len(self.parts)), strict=True)
-        return torch.stack([part.pull_back(piece) for part, piece in pieces]).sum(0) / sqrt(len(self.parts))
+    def _pull_back(self, signs: Tensor, rotations: Tensor, vector: Tensor) -> Tensor:
+        buckets = torch.arange(self.width, device=vector.device) + rotations[:, None]
+        return vector[buckets % self.width].flatten()[: len(signs)] * signs
 
 
-def _sketch(seed: int, name: str, size: int, width: int, device: torch.device) -> _Sketch:
+def _sketch(seed: int, name: str, size: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return signs [p] int8 and rotations [ceil(p / width)] int64; bits are unpacked where they are needed."""
     runs = -(-size // width)
     stream = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
     words = counter(seed, stream).random_raw(runs + -(-size // 64)).astype("<u8")
-    rotations = (words[:runs] % np.uint64(width)).astype(np.int64)
-    signs = 1 - 2 * np.unpackbits(words[runs:].view(np.uint8))[:size].astype(np.int8)
-    return _Sketch(torch.from_numpy(signs).to(device), torch.from_numpy(rotations).to(device), width)
+    rotations = torch.from_numpy((words[:runs] % np.uint64(width)).astype(np.int64))
+    packed = torch.from_numpy(words[runs:].view(np.uint8)).to(device)
+    high_first = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
+    bits = ((packed[:, None] >> high_first) & 1).flatten()[:size].to(torch.int8)
+    return 1 - 2 * bits, rotations.to(device)
+
+
+@lru_cache(maxsize=2)
+def slices(projection: Projection, sizes: tuple[tuple[str, int], ...], device: torch.device) -> Mapping[str, Slice]:
+    """Return the slices of all weights of (name, size), made once and kept on `device`."""
+    return {name: projection.slice(name, size, device) for name, size in sizes}
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,9 @@ class Identity:
     """No projection: the weights of `spans` (name → first and last place) side by side, k = p."""
 
     spans: Mapping[str, tuple[int, int]]
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.spans.items()))
 
     @staticmethod
     def of(params: Params) -> Identity:
@@ -172,8 +185,8 @@ def pull_back(projection: Projection, vector: Tensor, like: Params) -> Params:
     """Return Pᵀu, a direction in the space of the weights `like`, for u [k]: name → tensor of the weight's shape."""
     if vector.shape != (projection.dim,):
         raise ValueError(f"a vector of the projected space is [{projection.dim}], not {list(vector.shape)}")
-    slices = {name: projection.slice(name, weight.numel(), vector.device) for name, weight in like.items()}
-    return {name: slices[name].pull_back(vector).view(weight.shape) for name, weight in like.items()}
+    kept = slices(projection, tuple((name, weight.numel()) for name, weight in like.items()), vector.device)
+    return {name: kept[name].pull_back(vector).view(weight.shape) for name, weight in like.items()}
 
 
 def _check_size(found: int, expected: int) -> None:
