@@ -4,7 +4,7 @@ Every song's segments are kept as projected gradients (arXiv 2303.14186, 2405.13
 unlearning needs no audio) and as the few facts that their conditioning is made of again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -23,11 +23,12 @@ from worker.attribution.noise import Grid
 from worker.attribution.projection import SJLT
 from worker.attribution.types import Conditioning, Model, Progress, Segments, silent
 from worker.fitting import fit_curvature, pieces
-from worker.manifest import IndexConfig, IndexMismatch, Manifest
+from worker.manifest import IndexConfig, Manifest
 from worker.plan import FORGOTTEN, UNRELATED
 from worker.scan import Scan, Scans, scan_of
 from worker.shards import Bytes, Shard, expand_positive, read
-from worker.verifying import verify
+from worker.verifying import Expected as Expected
+from worker.verifying import require, verify
 
 BACKGROUND = "background.safetensors"
 CURVATURE = "curvature.safetensors"
@@ -41,14 +42,6 @@ class Pipeline(Model, Protocol):
     def condition(self, prompts: Sequence[str | None], starts: Tensor, totals: Tensor) -> Conditioning:
         """Return the conditioning of s segments: their prompts, starts [s] and songs' lengths [s] in seconds."""
         ...
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What an index must have been made for: the digest of the model, and the catalogue's song keys."""
-
-    model_digest: str
-    keys: Iterable[str]
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ class Index:
         Raises IndexMismatch when it was made for another model or catalogue, or was changed since.
         """
         manifest = Manifest.read(folder, version)
-        _require(manifest, folder, expected, newest=version is None)
+        require(manifest, folder, expected, newest=version is None)
         verify(folder, manifest.files)
         return cls.assembled(manifest, {name: read(folder / name) for name in manifest.files}, device)
 
@@ -218,15 +211,6 @@ class Index:
     def song_scores(self, scores: Tensor) -> Tensor:
         """Return the index's song scores [..., songs]: the signed power of each song's sum over its segments."""
         return signed_power(self.by_song(scores), self.config.song_power)
-
-
-def _require(manifest: Manifest, folder: Path, expected: Expected, *, newest: bool) -> None:
-    """Refuse an index of another model, or of songs that the catalogue does not name; the newest is of all of them."""
-    if manifest.model_digest != expected.model_digest:
-        raise IndexMismatch(f"the index in {folder} was made for model {manifest.model_digest[:12]}, not this one")
-    named, stored = set(expected.keys), {song.key for song in manifest.stored}
-    if stored - named or (newest and stored != named):
-        raise IndexMismatch(f"the index in {folder} was made for other songs than the catalogue names")
 
 
 def kept_segments(model: Pipeline, shard: Shard, captions: Sequence[str | None], chosen: Tensor) -> Segments:

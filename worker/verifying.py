@@ -6,17 +6,35 @@ they were, it counts as unchanged. What was verified is noted beside the index, 
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from worker.manifest import IndexMismatch, put
+from worker.manifest import IndexMismatch, Manifest, put
 from worker.shards import file_digest
 
 STAMPS = ".verified.json"
 Stamp = list[int]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an index must have been made for: the digest of the model, and the catalogue's song keys."""
+
+    model_digest: str
+    keys: Iterable[str]
+
+
+def require(manifest: Manifest, folder: Path, expected: Expected, *, newest: bool) -> None:
+    """Refuse an index of another model, or of songs that the catalogue does not name; the newest is of all of them."""
+    if manifest.model_digest != expected.model_digest:
+        raise IndexMismatch(f"the index in {folder} was made for model {manifest.model_digest[:12]}, not this one")
+    named, stored = set(expected.keys), {song.key for song in manifest.stored}
+    if stored - named or (newest and stored != named):
+        raise IndexMismatch(f"the index in {folder} was made for other songs than the catalogue names")
 
 
 def verify(folder: Path, files: Mapping[str, str], *, thorough: bool = False) -> None:
