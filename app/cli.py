@@ -17,6 +17,7 @@ from app import up as embedded
 from app.client import Client, Track
 from app.config import Settings
 from app.errors import InvalidRequest, NotFound, ServiceError
+from app.index_cli import index
 
 HELP = "Which training songs influenced a generated track."
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -24,6 +25,7 @@ songs = typer.Typer(help="The catalogue.", no_args_is_help=True)
 models = typer.Typer(help="The registered models.", no_args_is_help=True)
 app.add_typer(songs, name="songs")
 app.add_typer(models, name="models")
+app.add_typer(index, name="index")
 
 Url = Annotated[str | None, typer.Option(envvar="ROOTNOTE_URL", help="Where the service is; by default, here.")]
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]

@@ -111,6 +111,10 @@ class Client:
         """Ask for an attribution's end."""
         return _read(Attribution, self._call("POST", f"/v1/attributions/{attribution_id}/cancel"))
 
+    def reattribute(self, attribution_id: str) -> Attribution:
+        """Have a track attributed again with the newest version of its model."""
+        return _read(Attribution, self._call("POST", f"/v1/attributions/{attribution_id}/reattribute"))
+
     def attributions(self, **wanted: str) -> Iterator[Attribution]:
         """Yield attributions, the newest first; `wanted` are the list's own filters."""
         yield from self._items(AttributionPage, "/v1/attributions", wanted)

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     max_rate: int = Field(default=192_000, ge=1)
     job_seconds: float = Field(default=900.0, gt=0)
     """Wall time that one attempt at an attribution may take."""
+    held_versions: int = Field(default=2, ge=1)
+    """How many versions of its model a worker keeps loaded; another one is loaded when a job asks for it."""
     decode_seconds: float = Field(default=60.0, gt=0)
     """Wall and CPU time that decoding one track may take."""
 

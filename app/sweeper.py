@@ -5,11 +5,13 @@ It has no state: any number may run, and one that was killed is missed for no lo
 
 import threading
 from contextlib import closing
+from dataclasses import asdict
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.attributions import sweeping
+from app.builds import sweeping as builds
 from app.config import Settings
 from app.db import Database, engines, transaction
 from app.errors import DatabaseUnavailable
@@ -32,9 +34,12 @@ def once(db: Database, settings: Settings) -> bool:
     try:
         with transaction(db) as session:
             swept = sweeping.sweep(session, settings=settings)
+            pieces = builds.sweep(session, settings=settings)
+        with transaction(db) as session:
+            registered = builds.register(session)
     except (DatabaseUnavailable, SQLAlchemyError) as error:
         _log.warning("not swept", error=repr(error))
         return False
-    if swept.lapsed or swept.expired or swept.rung:
-        _log.info("swept", lapsed=swept.lapsed, expired=swept.expired, rung=swept.rung)
+    if swept.lapsed or swept.expired or swept.rung or pieces or registered:
+        _log.info("swept", **asdict(swept), pieces=pieces, registered=registered)
     return True

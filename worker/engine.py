@@ -92,18 +92,18 @@ class Engine:
         self._bench = Bench(model, index, batch or batch_on(model.device), fast, check)
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", batch: int | None = None) -> "Engine":
+    def load(cls, folder: Path, device: str = "auto", batch: int | None = None, version: str | None = None) -> "Engine":
         """Load the registered model in `folder`: pipeline/, songs.csv, index/ and, if there, calibration.json.
 
         device: "cpu", "cuda", or "auto" for the best there is; batch: samples in one pass, None for what suits the
-        device. On a GPU rows are made in bfloat16 and the index lies there. Raises UnsupportedPipeline and
-        IndexMismatch, OSError where files are missing.
+        device; version: digest of the index, None for the newest. On a GPU rows are made in bfloat16 and the index
+        lies there. Raises UnsupportedPipeline and IndexMismatch, OSError where files are missing.
         """
         began = perf_counter()
         use_every_core()
         model = load(folder / "pipeline", chosen_device(device))
         expected = Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv"))
-        index = Index.open(folder / "index", expected, model.device)
+        index = Index.open(folder / "index", expected, model.device, version)
         engine = cls(model, index, batch, Calibration.read(folder, index.manifest))
         warm = index.background  # fits the curvature too, so that the first query is as fast as the others
         log.info(

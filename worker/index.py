@@ -4,7 +4,7 @@ Every song's segments are kept as projected gradients (arXiv 2303.14186, 2405.13
 unlearning needs no audio) and as the few facts that their conditioning is made of again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -22,12 +22,16 @@ from worker.attribution.measure import Probe
 from worker.attribution.noise import Grid
 from worker.attribution.projection import SJLT
 from worker.attribution.types import Conditioning, Model, Progress, Segments, silent
-from worker.manifest import IndexConfig, IndexMismatch, Manifest, catalogue_digest
-from worker.plan import FORGOTTEN
-from worker.scan import Scan
+from worker.fitting import fit_curvature, pieces
+from worker.manifest import IndexConfig, Manifest
+from worker.plan import FORGOTTEN, UNRELATED
+from worker.scan import Scan, Scans, scan_of
 from worker.shards import Bytes, Shard, expand_positive, read
+from worker.verifying import Expected as Expected
+from worker.verifying import require, verify
 
 BACKGROUND = "background.safetensors"
+CURVATURE = "curvature.safetensors"
 FISHER = "fisher.safetensors"
 _CPU = torch.device("cpu")
 
@@ -41,50 +45,52 @@ class Pipeline(Model, Protocol):
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What an index must have been made for: the digest of the model, and the catalogue's song keys."""
-
-    model_digest: str
-    keys: Iterable[str]
-
-
-@dataclass(frozen=True)
 class Index:
-    """An opened index; segments are numbered from 0 in the order of `manifest.songs`.
+    """An opened index; segments are numbered in the order of `manifest.stored`, songs in that of `manifest.songs`.
 
-    shard: everything kept of the segments; background_rows: of unrelated generated queries [b, m, k]; forgotten: what
-    finite-step unlearning of each of them did to every song [b, songs]; packed_fisher: the diagonal Fisher, packed;
-    device: where rows are scanned and scores are weighed.
+    shard: everything kept of the segments; background_rows: of unrelated generated queries [b, m, k]; packed_fisher:
+    the diagonal Fisher, packed; forgotten_sums, unrelated_sums: of every stored song [b, stored], what finite-step
+    unlearning of a background track did to it, and its first-order score before the power; fitted: the curvature;
+    where these two are None, as in indexes of format 2, they are computed of the rows. device: where rows are scanned
+    and scores are weighed.
     """
 
     manifest: Manifest
     shard: Shard
     background_rows: Bytes
-    forgotten: Background
     packed_fisher: dict[str, Tensor]
+    forgotten_sums: Tensor
+    unrelated_sums: Tensor | None = None
+    fitted: ProjectedCurvature | None = None
     device: torch.device = _CPU
 
     @classmethod
-    def open(cls, folder: Path, expected: Expected, device: torch.device = _CPU) -> "Index":
-        """Open the index in `folder`, every file checked against the manifest, to be scanned on `device`.
+    def open(cls, folder: Path, expected: Expected, device: torch.device = _CPU, version: str | None = None) -> "Index":
+        """Open the newest index in `folder`, or that of the digest `version`, to be scanned on `device`.
 
         Raises IndexMismatch when it was made for another model or catalogue, or was changed since.
         """
-        manifest = Manifest.read(folder)
-        if manifest.model_digest != expected.model_digest:
-            raise IndexMismatch(f"the index in {folder} was made for model {manifest.model_digest[:12]}, not this one")
-        if catalogue_digest(expected.keys) != catalogue_digest(song.key for song in manifest.songs):
-            raise IndexMismatch(f"the index in {folder} was made for other songs than the catalogue names")
-        files = {name: read(folder / name, checksum) for name, checksum in manifest.files.items()}
+        manifest = Manifest.read(folder, version)
+        require(manifest, folder, expected, newest=version is None)
+        verify(folder, manifest.files)
+        return cls.assembled(manifest, {name: read(folder / name) for name in manifest.files}, device)
+
+    @classmethod
+    def assembled(cls, manifest: Manifest, files: dict[str, dict[str, Tensor]], device: torch.device = _CPU) -> "Index":
+        """Put an index together from the tensors of its `files`."""
         background = files[BACKGROUND]
+        sums = {
+            prefix: [files[name]["scores"] for name in sorted(files) if name.startswith(prefix)]
+            for prefix in (FORGOTTEN, UNRELATED)
+        }
         return cls(
             manifest=manifest,
-            shard=Shard.cat([Shard.from_tensors(files[name]) for name in manifest.shards]),
+            shard=Shard.stacked([files[name] for name in manifest.shards]),
             background_rows=Bytes(background["rows"], background["row_scale"]),
-            forgotten=Background(
-                torch.cat([files[name]["scores"] for name in sorted(files) if name.startswith(FORGOTTEN)], 1).to(device)
-            ),
             packed_fisher=files[FISHER],
+            forgotten_sums=torch.cat(sums[FORGOTTEN], 1),
+            unrelated_sums=torch.cat(sums[UNRELATED], 1) if sums[UNRELATED] else None,
+            fitted=ProjectedCurvature.from_state(files[CURVATURE]) if CURVATURE in files else None,
             device=device,
         )
 
@@ -95,7 +101,7 @@ class Index:
 
     @property
     def keys(self) -> list[str]:
-        """The songs' keys, in order."""
+        """The ranked songs' keys, in order."""
         return [song.key for song in self.manifest.songs]
 
     def __len__(self) -> int:
@@ -103,7 +109,7 @@ class Index:
 
     def segments(self, model: Pipeline, chosen: Tensor) -> Segments:
         """Return the kept segments numbered `chosen` [m], conditioned as they were in training."""
-        return kept_segments(model, self.shard, [song.caption for song in self.manifest.songs], chosen)
+        return kept_segments(model, self.shard, [song.caption for song in self.manifest.stored], chosen)
 
     def rows(self, chosen: slice | Tensor = slice(None)) -> Tensor:
         """Return the `chosen` rows in the index's row scaling, the parts of all measures side by side: [n, m k]."""
@@ -119,9 +125,11 @@ class Index:
 
     @cached_property
     def curvature(self) -> ProjectedCurvature:
-        """The curvature of the songs that the index was first built on; songs added later leave it as it is."""
-        fitted = int((self.shard.song < self.manifest.fitted_songs).sum())
-        return ProjectedCurvature.fit(self.rows(slice(0, fitted)), self.config.damping)
+        """The curvature of the songs that the index was first built on; later ones leave it as it is."""
+        if self.fitted is not None:
+            return self.fitted
+        rows = int((self.shard.song < self.manifest.fitted_songs).sum())
+        return fit_curvature((self.rows(piece) for piece in pieces(0, rows)), self.config.damping)
 
     def fisher(self, device: torch.device) -> DiagonalFisher:
         """Return the damped diagonal Fisher information of the selected weights, on `device`."""
@@ -130,15 +138,23 @@ class Index:
     @cached_property
     def background(self) -> Background:
         """Scores [b, songs] of the unrelated queries."""
-        return Background(self.song_scores(self.scan(self.solved(self.background_rows.floats()))))
+        sums = self.unrelated_sums
+        if sums is None:
+            sums = self._stored_sums(self.scan(self.solved(self.background_rows.floats())))
+        return Background(signed_power(self._of_songs(sums.to(self.device)), self.config.song_power))
+
+    @cached_property
+    def forgotten(self) -> Background:
+        """What finite-step unlearning of unrelated tracks did to every song [b, songs]."""
+        return Background(self._of_songs(self.forgotten_sums.to(self.device)))
 
     def segments_of(self, song: int) -> slice:
-        """Return where the kept segments of the song numbered `song` lie."""
-        return slice(self._bounds[song], self._bounds[song + 1])
+        """Return where the segments of the song numbered `song` lie, those of its duplicates left out."""
+        return slice(*self._bounds[self.manifest.numbers[song] :][:2])
 
     @cached_property
     def _bounds(self) -> list[int]:
-        return [0, *accumulate(song.segments for song in self.manifest.songs)]
+        return [0, *accumulate(song.segments for song in self.manifest.stored)]
 
     def factors(self, rows: Tensor) -> Tensor:
         """Return by what the row scaling multiplies each measure's part of rows [..., m, k]: [..., m]."""
@@ -150,35 +166,47 @@ class Index:
         return self.curvature.solve(self.joint(queries.cpu()))
 
     @cached_property
-    def scanner(self) -> Scan:
+    def scanner(self) -> Scan | Scans:
         """The rows, ready to be scanned on the index's device."""
-        return Scan.of(self.shard.rows, self.config.row_scale, self.device)
+        return scan_of(self.shard.rows, self.config.row_scale, self.device)
 
     def scan(self, solved: Tensor) -> Tensor:
         """Return the first-order scores [q, segments] of `solved` queries [q, m k], on the index's device."""
         return self.scanner.scores(self.parts(solved))
 
     def by_song(self, scores: Tensor) -> Tensor:
-        """Return song scores [..., songs]: each song's segment scores, weighted by how often training drew them.
+        """Return song scores [..., songs]: the segments' scores of a song and its duplicates, weighted by their draws.
 
-        In float64 and in the order of the segments, on the index's device.
+        In float64 and in the order of the segments; what was removed counts nowhere.
         """
+        return self._of_songs(self._stored_sums(scores))
+
+    def _stored_sums(self, scores: Tensor) -> Tensor:
         if not self._in_order:
-            return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.songs))
+            return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.stored))
         weight, lengths = self._weights
         weighted = (scores.to(weight).reshape(-1, len(self)) * weight).mT.contiguous()
         sums = torch.segment_reduce(weighted, "sum", lengths=lengths, axis=0, unsafe=True)
         return sums.mT.reshape(*scores.shape[:-1], -1)
 
+    def _of_songs(self, sums: Tensor) -> Tensor:
+        """Return sums [..., stored] song by song [..., songs]; none of them depends on another's."""
+        found = sums.double()[..., self.manifest.numbers]
+        for at, place in self.manifest.duplicates:
+            found[..., place] += sums[..., at]
+        return found
+
     @cached_property
     def _in_order(self) -> bool:
-        counts = torch.bincount(self.shard.song, minlength=len(self.manifest.songs))
-        return bool((self.shard.song.diff() >= 0).all()) and len(counts) == len(self.manifest.songs)
+        return bool((self.shard.song.diff() >= 0).all()) and len(self._counts) == len(self.manifest.stored)
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        return torch.bincount(self.shard.song, minlength=len(self.manifest.stored))
 
     @cached_property
     def _weights(self) -> tuple[Tensor, Tensor]:
-        counts = torch.bincount(self.shard.song, minlength=len(self.manifest.songs))
-        return self.shard.weight.double().to(self.device), counts.to(self.device)
+        return self.shard.weight.double().to(self.device), self._counts.to(self.device)
 
     def song_scores(self, scores: Tensor) -> Tensor:
         """Return the index's song scores [..., songs]: the signed power of each song's sum over its segments."""
@@ -194,9 +222,8 @@ def kept_segments(model: Pipeline, shard: Shard, captions: Sequence[str | None],
 
 def unpacked_fisher(packed: dict[str, Tensor], config: IndexConfig, device: torch.device) -> DiagonalFisher:
     """Return the diagonal Fisher that a file of the index keeps, damped, on `device`."""
-    return DiagonalFisher.of(
-        {name: value.to(device) for name, value in expand_positive(packed).items()}, config.fisher_damping
-    )
+    diagonal = {name: value.to(device) for name, value in expand_positive(packed).items()}
+    return DiagonalFisher.of(diagonal, config.fisher_damping)
 
 
 def row_requests(config: IndexConfig, batch: int) -> tuple[Request, ...]:

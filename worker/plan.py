@@ -1,45 +1,39 @@
-"""Which songs of an index share a file, also after songs were added."""
+"""Which songs of an index share a file, also after songs were added, and which files can be made at the same time."""
 
 from dataclasses import dataclass
 
-from worker.manifest import IndexConfig, IndexMismatch, Manifest
-from worker.training import TrainingSet
+from worker.manifest import IndexConfig, Manifest
 
 ROWS = "rows-"
 FORGOTTEN = "forgotten-"
+UNRELATED = "unrelated-"
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which songs share a file: shards of rows, and generations of songs that came together; fitted: the first ones."""
+    """The files to make: shards of rows over the songs from `known` to before `total`.
+
+    fitted: how many of the first songs the curvatures are fitted on.
+    """
 
     shards: tuple[Span, ...]
-    generations: tuple[Span, ...]
+    known: int
+    total: int
     fitted: int
 
     @classmethod
-    def of(cls, training: TrainingSet, config: IndexConfig, earlier: Manifest | None) -> "Plan":
-        """Plan a new index, or the growth of `earlier`, whose files stay as they are.
+    def of(cls, songs: int, config: IndexConfig, earlier: Manifest | None = None) -> "Plan":
+        """Plan an index of `songs` songs, or the growth of `earlier` by as many."""
+        known = 0 if earlier is None else len(earlier.stored)
+        total, size = known + songs, config.songs_per_shard
+        shards = tuple((at, min(at + size, total)) for at in range(known, total, size))
+        return cls(shards, known, total, total if earlier is None else earlier.fitted_songs)
 
-        Raises IndexMismatch where the songs of `earlier` are not the first of the training set.
-        """
-        total = len(training.songs)
-        if earlier is None:
-            return cls(_shards(0, total, config), ((0, total),), total)
-        known = len(earlier.songs)
-        if [song.key for song in training.songs[:known]] != [song.key for song in earlier.songs]:
-            raise IndexMismatch("the index is of other songs: new songs come after the present ones")
-        shards = tuple(span(name) for name in earlier.shards)
-        generations = tuple(sorted(span(name) for name in earlier.files if name.startswith(FORGOTTEN)))
-        if total > known:
-            shards, generations = (*shards, *_shards(known, total, config)), (*generations, (known, total))
-        return cls(shards, generations, earlier.fitted_songs)
-
-
-def _shards(first: int, last: int, config: IndexConfig) -> tuple[Span, ...]:
-    size = config.songs_per_shard
-    return tuple((at, min(at + size, last)) for at in range(first, last, size))
+    @property
+    def grows(self) -> bool:
+        """Whether songs are added to an index, whose fitted files stay."""
+        return self.known > 0
 
 
 def file_name(prefix: str, songs: Span) -> str:

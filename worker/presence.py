@@ -33,6 +33,10 @@ class Presence:
         self._sign()
         self._thread.start()
 
+    def hold(self, model_id: str) -> None:
+        """Show from the next sign on that the process holds another registration of its model."""
+        self._model_id = model_id
+
     def end(self) -> None:
         """Stop, and take the row away."""
         self._over.set()
@@ -55,7 +59,7 @@ class Presence:
             moment = now(session)
             known = session.get(Worker, self.worker_id)
             if known is not None:
-                known.seen_at = moment
+                known.seen_at, known.model_id = moment, self._model_id
                 return
             session.execute(delete(Worker).where(Worker.seen_at < moment - FORGOTTEN))
             facts = {"hostname": socket.gethostname(), "pid": os.getpid(), "device": self._device}

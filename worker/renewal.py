@@ -2,13 +2,15 @@
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.attributions.lease import Beat, Claim, beat
+from app.attributions.lease import Beat
+from app.attributions.lease import beat as attribution_beat
 from app.config import Settings
 from app.db import Database, transaction
 from app.errors import DatabaseUnavailable
@@ -36,14 +38,30 @@ class Leaving(Interrupted):
     """The worker was asked to leave."""
 
 
+class Claim(Protocol):
+    """What is held: an attribution, or a piece of an index."""
+
+    @property
+    def id(self) -> str:
+        """The id of its row."""
+        ...
+
+
 class Renewal:
     """Renews a claim from a thread with a connection of its own, so that a long computation cannot lose it.
 
     `report` passes the stage on and raises Canceled, LeaseLost or Leaving once the job must stop.
     """
 
-    def __init__(self, db: Database, claim: Claim, settings: Settings, leaving: threading.Event) -> None:
-        self._db, self._claim, self._settings, self._leaving = db, claim, settings, leaving
+    def __init__(
+        self,
+        db: Database,
+        claim: Claim,
+        settings: Settings,
+        leaving: threading.Event,
+        beat: Callable[..., Beat] = attribution_beat,
+    ) -> None:
+        self._db, self._claim, self._settings, self._leaving, self._beats = db, claim, settings, leaving, beat
         self._at: tuple[Stage | None, float | None] = (None, None)
         self._answer = Beat.OK
         self._over, self._news = threading.Event(), threading.Event()
@@ -67,7 +85,13 @@ class Renewal:
 
     def report(self, stage: str, progress: float) -> None:
         """Note where the job stands: `progress` from 0 to 1. Raises Canceled, LeaseLost, Leaving."""
-        at = (Stage(stage), progress)
+        self._note((Stage(stage), progress))
+
+    def progress(self, done: float) -> None:
+        """Note how far the job is, from 0 to 1. Raises as `report` does."""
+        self._note((None, done))
+
+    def _note(self, at: tuple[Stage | None, float | None]) -> None:
         if self._at != at:
             self._at = at
             self._news.set()
@@ -99,4 +123,4 @@ class Renewal:
     def _beat(self) -> Beat:
         stage, progress = self._at
         with transaction(self._db) as session:
-            return beat(session, claim=self._claim, stage=stage, progress=progress, settings=self._settings)
+            return self._beats(session, claim=self._claim, stage=stage, progress=progress, settings=self._settings)

@@ -19,6 +19,7 @@ from app.storage import Storage
 from worker.presence import Presence
 
 if TYPE_CHECKING:
+    from app.attributions.lease import Claim
     from worker.engine import Engine
 
 stopping = threading.Event()
@@ -27,15 +28,29 @@ stopping = threading.Event()
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Resident:
-    """A worker child at work."""
+    """A worker child at work; `engine`: of the version asked for last; `others`: of those before, the latest first."""
 
     engine: Engine
     db: Database
     storage: Storage
     settings: Settings
     presence: Presence
+    others: tuple[Engine, ...] = ()
+
+    def hold(self, claim: Claim) -> Engine:
+        """Return the engine of the version that a job asks for, loaded if it is not held.
+
+        What was not asked for the longest is let go. Raises what loading raises, and then holds what it held.
+        """
+        if self.engine.index_digest == claim.index_digest:
+            return self.engine
+        held = {each.index_digest: each for each in (self.engine, *self.others)}
+        found = held.pop(claim.index_digest, None) or _loaded(claim.folder, self.settings.device, claim.index_digest)
+        self.engine, self.others = found, tuple(held.values())[: self.settings.held_versions - 1]
+        self.presence.hold(claim.model_id)
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -48,14 +63,19 @@ def resident() -> Resident:
     db = engines(known)
     with reading(db) as session:
         model = resolve_model(session, tenant_id=DEFAULT_TENANT, name=known.model_name)
-    from worker.engine import Engine  # torch stays out of Celery's parent
-
-    began = time.monotonic()
-    engine = Engine.load(Path(model.folder), known.device)
-    _log.info("model loaded", model=model.name, device=known.device, seconds=round(time.monotonic() - began, 1))
+    engine = _loaded(model.folder, known.device, model.index_digest)
     presence = Presence(db, model_id=model.id, device=known.device, every_s=known.heartbeat_seconds)
     presence.begin()
     return Resident(engine, db, Storage.open(known.storage_url), known, presence)
+
+
+def _loaded(folder: str, device: str, index_digest: str) -> Engine:
+    from worker.engine import Engine  # torch stays out of Celery's parent
+
+    began = time.monotonic()
+    engine = Engine.load(Path(folder), device, version=index_digest)
+    _log.info("model loaded", folder=folder, device=device, seconds=round(time.monotonic() - began, 1))
+    return engine
 
 
 def leave() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from worker.attribution.influence import RowScale
-from worker.shards import Bytes
+from worker.shards import Bytes, Stack
 
 LEVELS = 127
 SPARE = 0.6
@@ -61,7 +61,7 @@ class Scan:
 
         Without `room`, `SPARE` of what is free there.
         """
-        codes = rows.codes.transpose(0, 1)
+        codes = rows.codes[:].transpose(0, 1)
         if room is None:
             room = int(SPARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else codes.nbytes
         if device.type != codes.device.type and codes.nbytes <= room:
@@ -69,7 +69,7 @@ class Scan:
             for into, part in zip(moved, codes, strict=True):
                 into.copy_(part)
             codes = moved
-        return Scan(codes, _factor(codes, rows.scale, scale).to(device), device)
+        return Scan(codes, _factor(codes, rows.scale[:], scale).to(device), device)
 
     @property
     def resident(self) -> bool:
@@ -94,6 +94,46 @@ class Scan:
         for start in range(0, len(self.factor), _PIECE):
             piece = slice(start, min(start + _PIECE, len(self.factor)))
             yield piece, self.codes[:, piece].to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Scans:
+    """Rows that lie in several files and stay there, scanned one after the other."""
+
+    files: tuple[Scan, ...]
+
+    @property
+    def resident(self) -> bool:
+        """Whether the rows lie where they are multiplied."""
+        return all(file.resident for file in self.files)
+
+    def scores(self, solved: Tensor) -> Tensor:
+        """Return the scores [q, n] of `solved` vectors [q, m, k], float32 on the device."""
+        return torch.cat([file.scores(solved) for file in self.files], 1)
+
+
+def scan_of(rows: Bytes, scale: RowScale, device: torch.device, room: int | None = None) -> Scan | Scans:
+    """Prepare `rows` [n, m, k] of one file or of several, which become one on a GPU that has `room` for them."""
+    if isinstance(rows.codes, Tensor):
+        return Scan.of(rows, scale, device, room)
+    if device.type == "cuda":
+        free = int(SPARE * torch.cuda.mem_get_info(device)[0]) if room is None else room
+        if rows.codes.shape.numel() <= free:
+            codes = _gathered(rows.codes, device)
+            return Scan(codes, _factor(codes, rows.scale[:].to(device), scale), device)
+    scales = torch.split(rows.scale[:], [len(part) for part in rows.codes.parts])
+    each = zip(rows.codes.parts, scales, strict=True)
+    return Scans(tuple(Scan.of(Bytes(codes, own), scale, device, 0) for codes, own in each))
+
+
+def _gathered(stack: Stack, device: torch.device) -> Tensor:
+    """Return the rows [n, m, k] of all files as codes [m, n, k] on `device`, moved file by file."""
+    count, measures, dim = stack.shape
+    moved, first = torch.empty(measures, count, dim, dtype=torch.int8, device=device), 0
+    for part in stack.parts:
+        moved[:, first : first + len(part)].copy_(part.transpose(0, 1))
+        first += len(part)
+    return moved
 
 
 @dataclass(frozen=True)

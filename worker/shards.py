@@ -1,27 +1,78 @@
-"""Files of an index: tensors in a byte or less a number, written whole or not at all, verified when read."""
+"""Files of an index: tensors in a byte or less a number, written whole or not at all, mapped into memory when read."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
-from worker.manifest import IndexMismatch
+from worker.manifest import IndexMismatch, put
 
 _STEPS_AN_OCTAVE = 10.0
 _ZERO = 255
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Tensors that lie in several files, seen as one along the first axis; only what is asked for is read."""
+
+    parts: Sequence[Tensor]
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the whole."""
+        return torch.Size((len(self), *self.parts[0].shape[1:]))
+
+    def __len__(self) -> int:
+        return self._bounds[-1]
+
+    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
+        if isinstance(chosen, Tensor):
+            return self._picked(chosen)
+        first, last, step = chosen.indices(len(self))
+        if step != 1:
+            raise ValueError("a stack is read in runs")
+        spans = zip(pairwise(self._bounds), self.parts, strict=True)
+        found = [
+            part[max(first - begin, 0) : last - begin] for (begin, end), part in spans if begin < last and first < end
+        ]
+        return found[0] if len(found) == 1 else torch.cat([self.parts[0][:0], *found])
+
+    def to(self, device: torch.device | str) -> Tensor:
+        """Return the whole on `device`, moved file by file."""
+        whole = torch.empty(self.shape, dtype=self.parts[0].dtype, device=device)
+        for (begin, end), part in zip(pairwise(self._bounds), self.parts, strict=True):
+            whole[begin:end] = part
+        return whole
+
+    def _picked(self, chosen: Tensor) -> Tensor:
+        places = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.cpu() % len(self)
+        found = self.parts[0].new_empty((len(places), *self.shape[1:]))
+        owners = torch.bucketize(places, torch.tensor(self._bounds[1:]), right=True)
+        for number in sorted(set(owners.tolist())):
+            own = owners == number
+            found[own] = self.parts[number][places[own] - self._bounds[number]]
+        return found
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        return [0, *accumulate(len(part) for part in self.parts)]
+
+
+@dataclass(frozen=True)
 class Bytes:
     """Numbers [..., n] in one signed byte each, with one scale for every run of n: `codes * scale` gives them back."""
 
-    codes: Tensor
-    scale: Tensor
+    codes: Tensor | Stack
+    scale: Tensor | Stack
 
     @classmethod
     def of(cls, values: Tensor) -> "Bytes":
@@ -29,6 +80,10 @@ class Bytes:
         values = values.detach().float().cpu()
         scale = values.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / 127
         return cls((values / scale).round().to(torch.int8), scale)
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Return both tensors, as they are written under `name`."""
+        return {f"{name}s": self.codes[:], f"{name}_scale": self.scale[:]}
 
     def floats(self, chosen: slice | Tensor = slice(None)) -> Tensor:
         """Return the numbers of the `chosen` first-axis rows, float32."""
@@ -46,7 +101,7 @@ class Shard:
 
     rows: Bytes
     latents: Bytes
-    mask: Tensor
+    mask: Tensor | Stack
     song: Tensor
     weight: Tensor
     starts: Tensor
@@ -54,21 +109,27 @@ class Shard:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by name, as they are written."""
-        named = {"rows": self.rows.codes, "row_scale": self.rows.scale}
-        named |= {"latents": self.latents.codes, "latent_scale": self.latents.scale}
-        return named | {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rows", "latents")}
+        rest = {f.name: getattr(self, f.name)[:] for f in fields(self) if f.name not in ("rows", "latents")}
+        return self.rows.tensors("row") | self.latents.tensors("latent") | rest
 
     @classmethod
     def from_tensors(cls, named: dict[str, Tensor]) -> "Shard":
         """Read what `tensors` gave."""
-        rows = Bytes(named.pop("rows"), named.pop("row_scale"))
-        return cls(rows=rows, latents=Bytes(named.pop("latents"), named.pop("latent_scale")), **named)
+        rows, latents = (Bytes(named[name], named[scale]) for name, scale in _PACKED)
+        return cls(rows, latents, *(named[f.name] for f in fields(cls)[2:]))
 
     @classmethod
-    def cat(cls, parts: list["Shard"]) -> "Shard":
-        """Join along the segment axis."""
-        every = [part.tensors() for part in parts]
-        return cls.from_tensors({name: torch.cat([t[name] for t in every]) for name in every[0]})
+    def stacked(cls, parts: Sequence[dict[str, Tensor]]) -> "Shard":
+        """See the tensors of several files as one shard; what has many numbers a segment stays where it lies."""
+        joined: dict[str, Any] = {}
+        for name in parts[0]:
+            every = [part[name] for part in parts]
+            joined[name] = every[0] if len(every) == 1 else Stack(every) if name in _LARGE else torch.cat(every)
+        return cls.from_tensors(joined)
+
+
+_PACKED = (("rows", "row_scale"), ("latents", "latent_scale"))
+_LARGE = ("rows", "latents", "latent_scale", "mask")
 
 
 def compress_positive(values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -98,27 +159,30 @@ def expand_positive(packed: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def write(path: Path, tensors: dict[str, Tensor], recipe: str) -> None:
     """Write `tensors` to `path`, whole or not at all, with the fingerprint `recipe` of what made them."""
-    partial = path.with_suffix(".partial")
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    partial.write_bytes(save(contiguous, metadata={"recipe": recipe}))
-    partial.replace(path)
+    put(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"recipe": recipe}))
+
+
+def recipe_of(path: Path) -> str | None:
+    """Return the fingerprint of what the finished file `path` was made from; None where there is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("recipe")
+    except (OSError, SafetensorError):
+        return None
 
 
 def is_made(path: Path, recipe: str) -> bool:
     """Say whether `path` holds a finished file made by `recipe`."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("recipe") == recipe
-    except (OSError, SafetensorError):
-        return False
+    return recipe_of(path) == recipe
 
 
 def read(path: Path, checksum: str | None = None) -> dict[str, Tensor]:
-    """Read the tensors in `path`. Raises IndexMismatch when it is absent, damaged or not of `checksum`."""
+    """Map the tensors in `path` into memory. Raises IndexMismatch when it is absent, damaged or not of `checksum`."""
     try:
         if checksum is not None and file_digest(path) != checksum:
             raise IndexMismatch(f"{path} is not the file that the manifest lists")
-        return dict(load_file(path))
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (OSError, SafetensorError) as error:
         raise IndexMismatch(f"{path} cannot be read: {error}") from error
 

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.engine import Query, Ranking
+    from worker.engine import Engine, Query, Ranking
 
 AGAIN_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
 class OtherModel(Unavailable):
-    """The job asks for another registration of the model than the one that this worker holds."""
+    """The job asks for a version of the model that this worker can neither hold nor load."""
 
-    type, title = "other-model", "No worker holds this version of the model"
+    type, title = "other-model", "No worker could load this version of the model"
 
 
 class TookTooLong(ServiceError):
@@ -94,17 +94,24 @@ class _Job:
         report(Stage.DECODING, 0.0)
         decoded = self._decoded()
         seconds = time.perf_counter() - began
-        ranking = self._held.engine.attribute(_query(decoded, self._claim), report)
+        ranking = self._engine().attribute(_query(decoded, self._claim), report)
         return _outcome(ranking, decoded, self._claim, seconds)
 
     def _decoded(self) -> Decoded:
         claim, held = self._claim, self._held
-        if claim.index_digest != held.engine.index_digest:
-            raise OtherModel(f"this worker holds another version of {claim.model_name}; restart it to load the newest")
         with tempfile.TemporaryDirectory(prefix="rootnote-") as folder:
             path = Path(folder) / "track"
             held.storage.fetch(claim.audio_key, path, sha256=claim.audio_sha256)
             return decode(path, Limits.of(held.settings))
+
+    def _engine(self) -> Engine:
+        from worker.diffusion.layout import UnsupportedPipeline  # torch stays out of Celery's parent
+        from worker.manifest import IndexMismatch
+
+        try:
+            return self._held.hold(self._claim)
+        except (IndexMismatch, UnsupportedPipeline, OSError) as error:
+            raise OtherModel(f"this version of {self._claim.model_name} cannot be loaded: {error}") from error
 
     def _fail(self, error: Exception) -> None:
         claim, settings = self._claim, self._held.settings

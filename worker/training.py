@@ -78,6 +78,13 @@ class TrainingSet:
         tensors["song"] = tensors["song"] - first
         return TrainingSet(self.songs[first:last], **tensors)
 
+    def every(self, step: int) -> "TrainingSet":
+        """Return every `step`-th song with its segments, songs counted from 0 again."""
+        kept = self.song % step == 0
+        tensors = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != "songs"}
+        tensors["song"] = tensors["song"] // step
+        return TrainingSet(self.songs[::step], **tensors)
+
     def save(self, path: Path) -> None:
         """Write the set as one safetensors file."""
         tensors = {f.name: getattr(self, f.name).contiguous() for f in fields(self) if f.name != "songs"}

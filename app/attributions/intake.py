@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.attributions import service
+from app.attributions.service import KeptAudio as KeptAudio
 from app.audio import AudioFacts, Limits, inspect
 from app.db import Database, reading, transaction
 from app.storage import Storage, key_of, spool
@@ -25,16 +26,6 @@ class Received:
     """A track on this machine's disk whose header has been accepted."""
 
     path: Path
-    sha256: str
-    bytes: int
-    facts: AudioFacts
-
-
-@dataclass(frozen=True)
-class KeptAudio:
-    """A track in the storage."""
-
-    key: str
     sha256: str
     bytes: int
     facts: AudioFacts

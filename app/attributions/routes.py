@@ -14,7 +14,7 @@ from app.attributions import service
 from app.attributions.intake import Intake, submit
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, NewTrack, Result
 from app.attributions.waiting import ENDED, preferred_wait, until_ended
-from app.db import Database, reading
+from app.db import Database, reading, transaction
 from app.deps import CallerDep, Cursor, DatabaseDep, IntakeDep, Moment, PlaceDep, ReadDep, WriteDep
 from app.models import Status
 from app.problems import document
@@ -174,6 +174,30 @@ def influences(
 def cancel(session: WriteDep, caller: CallerDep, attribution_id: str) -> Attribution:
     """Ask for its end: at once while it is queued, when its worker next looks while it runs; else nothing changes."""
     return Attribution.of(service.cancel(session, tenant_id=caller.tenant_id, attribution_id=attribution_id))
+
+
+@router.post(
+    "/{attribution_id}/reattribute",
+    operation_id="reattribute",
+    summary="Attribute a track again with the newest version of its model",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=document(errors.NotFound, errors.UnknownModel) | {202: _ACCEPTED},
+)
+def reattribute(
+    intake: IntakeDep,
+    caller: CallerDep,
+    attribution_id: str,
+    response: Response,
+    model: Annotated[str | None, Query(description="The name of another model.", max_length=200)] = None,
+) -> Attribution:
+    """Queue the stored track anew, with its prompt, method and names; the earlier report stays as it is."""
+    with transaction(intake.db) as session:
+        found = service.repeat(
+            session, tenant_id=caller.tenant_id, attribution_id=attribution_id, settings=intake.settings, model=model
+        )
+        shown = Attribution.of(found)
+    response.headers["Location"], response.headers["Retry-After"] = f"{router.prefix}/{shown.id}", "1"
+    return shown
 
 
 def _submit(intake: Intake, tenant_id: str, file: IO[bytes], wanted: service.NewAttribution) -> Attribution:

@@ -186,6 +186,7 @@ class Attribution(BaseModel):
     model: ModelName
     prompt: str | None
     external_id: str | None
+    repeats: str | None = Field(description="The attribution whose track this is again; null for an upload.")
     top_k: int
     audio: Audio
     attempts: int

@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 from app import cursor as cursors
 from app import queue
 from app.attributions.states import move
+from app.audio import AudioFacts
 from app.db import now
 from app.errors import NotFound, UnknownMethod, UnknownModel
 from app.models import Attribution, Influence, Method, Model, Song, Status, new_id
 
 if TYPE_CHECKING:
-    from app.attributions.intake import KeptAudio
     from app.config import Settings
     from app.cursor import Page
 
@@ -34,6 +34,16 @@ class NewAttribution:
     external_id: str | None = None
     top_k: int = 10
     filename: str | None = None
+
+
+@dataclass(frozen=True)
+class KeptAudio:
+    """A track in the storage."""
+
+    key: str
+    sha256: str
+    bytes: int
+    facts: AudioFacts
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,22 @@ def create(
     session.flush()
     ring(session, attribution.id, model.name, settings)
     return attribution
+
+
+def repeat(
+    session: Session, *, tenant_id: str, attribution_id: str, settings: Settings, model: str | None = None
+) -> Attribution:
+    """Queue the track of an attribution again, for the newest version of its model or of another one; it stays itself.
+
+    Raises NotFound, UnknownModel.
+    """
+    first = get(session, tenant_id=tenant_id, attribution_id=attribution_id)
+    same = {name: getattr(first, name) for name in ("method", "prompt", "external_id", "top_k", "filename")}
+    request = NewAttribution(model=model or first.model.name, **same)
+    audio = KeptAudio(first.audio_key, first.audio_sha256, first.audio_bytes, AudioFacts(**first.audio_facts))
+    again = create(session, tenant_id=tenant_id, request=request, audio=audio, settings=settings)
+    again.repeats = first.id
+    return again
 
 
 def ring(session: Session, attribution_id: str, model: str, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from app import errors
+from app.builds import service as builds
 from app.catalogue import registry
 from app.catalogue.model_schemas import Model, ModelPage
 from app.deps import CallerDep, PlaceDep, ReadDep
@@ -22,6 +23,10 @@ def listing(session: ReadDep, caller: CallerDep, place: PlaceDep) -> ModelPage:
 
 @router.get("/{model}", operation_id="getModel", summary="See a registered model", responses=document(errors.NotFound))
 def get(session: ReadDep, caller: CallerDep, model: str) -> Model:
-    """Show a model by its id, or the newest of a name."""
-    found = registry.get(session, tenant_id=caller.tenant_id, named=model)
-    return Model.of(found, registry.indexed(session, models=[found.id]).get(found.id, 0))
+    """Show a model by its id, or the newest of a name, and how far an index is that is being built for it."""
+    try:
+        found = registry.get(session, tenant_id=caller.tenant_id, named=model)
+    except errors.NotFound:
+        return Model.coming(builds.standing(session, tenant_id=caller.tenant_id, named=model))
+    building = builds.under_way(session, tenant_id=caller.tenant_id, name=found.name)
+    return Model.of(found, registry.indexed(session, models=[found.id]).get(found.id, 0), building)

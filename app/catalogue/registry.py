@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from sqlalchemy import func, insert, or_, select
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.catalogue import importing
@@ -13,7 +13,7 @@ from app.cursor import Page, decode, encode
 from app.cursor import page as cut
 from app.db import now
 from app.errors import InvalidModel, InvalidRequest, NotFound
-from app.models import Model, Tenant, TrainingSong, new_id
+from app.models import Attribution, Model, Status, Tenant, TrainingSong, new_id
 
 _MANIFEST = "index/manifest.json"
 _SONGS = "songs.csv"
@@ -34,7 +34,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
-    format: Literal[2]
+    format: Literal[2, 3]
     model_digest: Digest
     index_digest: Digest
     segment_seconds: float = Field(gt=0)
@@ -46,11 +46,15 @@ class Manifest(BaseModel):
         return {name: value for name, value in (self.model_extra or {}).items() if name not in {"files", "shards"}}
 
 
-def register_model(session: Session, tenant_id: str, folder: Path, name: str | None = None) -> Model:
+def register_model(
+    session: Session, tenant_id: str, folder: Path, name: str | None = None, ident: str | None = None
+) -> Model:
     """Register the model in a folder under a name (the folder's own, unless given), with its training set.
 
     Songs are created or completed by their key. The same index under the same name is registered once: the second call
-    only notes where the folder is now. Raises InvalidModel where a file is missing or malformed.
+    only notes where the folder is now. Attributions that wait for an earlier index of the same weights go to the new
+    one, so that a song that was taken down is not ranked any more. Raises InvalidModel where a file is missing or
+    malformed.
     """
     folder, name = folder.resolve(), name or folder.resolve().name
     manifest = _manifest(folder)
@@ -59,7 +63,8 @@ def register_model(session: Session, tenant_id: str, folder: Path, name: str | N
     known = (Model.tenant_id == tenant_id, Model.name == name, Model.index_digest == manifest.index_digest)
     model = session.scalar(select(Model).where(*known))
     if model is None:
-        model = _add(session, tenant_id, name, manifest)
+        model = _add(session, tenant_id, name, manifest, ident or new_id())
+        _pass_on(session, model)
         _add_training_set(session, model, manifest, _sheet(folder, manifest))
     if model.model_digest != manifest.model_digest:
         raise InvalidModel(f"{folder}: this index is registered with another model")
@@ -128,9 +133,18 @@ def _sheet(folder: Path, manifest: Manifest) -> importing.Sheet:
     return sheet
 
 
-def _add(session: Session, tenant_id: str, name: str, manifest: Manifest) -> Model:
+def _pass_on(session: Session, newest: Model) -> None:
+    earlier = select(Model.id).where(
+        Model.tenant_id == newest.tenant_id, Model.name == newest.name, Model.model_digest == newest.model_digest
+    )
+    waiting = (Attribution.status == Status.QUEUED, Attribution.model_id.in_(earlier))
+    session.flush()
+    session.execute(update(Attribution).where(*waiting).values(model_id=newest.id))
+
+
+def _add(session: Session, tenant_id: str, name: str, manifest: Manifest, ident: str) -> Model:
     model = Model(
-        id=new_id(),
+        id=ident,
         tenant_id=tenant_id,
         name=name,
         folder="",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from worker.attribution.calibrate import Background
 from worker.index import Index
 from worker.manifest import IndexedSong, Manifest
 from worker.shards import Bytes, Shard
@@ -39,7 +38,7 @@ def random_index(plan: Plan, model: StableAudio, device: torch.device) -> Index:
         manifest=_manifest(plan, model),
         shard=_shard(plan, model, codes.cpu().contiguous(), songs.repeat_interleave(plan.per_song)),
         background_rows=Bytes.of(background),
-        forgotten=Background(torch.zeros(1, plan.songs)),
+        forgotten_sums=torch.zeros(1, plan.songs),
         packed_fisher={},
         device=device,
     )
@@ -51,7 +50,7 @@ def for_model(index: Index, plan: Plan, model: StableAudio) -> Index:
         manifest=_manifest(plan, model),
         shard=_shard(plan, model, index.shard.rows.codes, index.shard.song),
         background_rows=index.background_rows,
-        forgotten=index.forgotten,
+        forgotten_sums=index.forgotten_sums,
         packed_fisher={},
         device=index.device,
     )
@@ -66,7 +65,7 @@ def _manifest(plan: Plan, model: StableAudio) -> Manifest:
         segment_seconds=model.form.seconds,
         sampling_rate=model.form.rate,
         config=plan.config,
-        songs=tuple(IndexedSong(f"song-{number:07}", None, plan.per_song) for number in range(plan.songs)),
+        stored=tuple(IndexedSong(f"song-{number:07}", None, plan.per_song) for number in range(plan.songs)),
         shards=(),
         fitted_songs=plan.fitted,
         files={},

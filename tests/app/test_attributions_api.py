@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from app.attributions.outcome import ErrorInfo
-from app.models import Influence
+from app.catalogue.registry import register_model
+from app.db import transaction
+from app.models import DEFAULT_TENANT, Influence
 from tests.app.sounds import Sound
-from tests.app.world import SHARES, complete, fail, rows, statements
+from tests.app.world import SHARES, complete, fail, model_folder, rows, statements
 
 URL = "/v1/attributions"
 TRACK = Sound().encode()
@@ -179,7 +181,27 @@ def test_a_foreign_or_broken_cursor_is_a_bad_request(cursor, client, model):
         assert (answer.status_code, slug(answer)) == (400, "bad-cursor")
 
 
-@pytest.mark.parametrize(("method", "tail"), [("GET", ""), ("GET", "/influences"), ("POST", "/cancel")])
+def test_a_track_is_attributed_again_by_the_newest_version(client, model, database, settings, tmp_path):
+    first = posted(client, prompt="slow piano", external_id="render-77", top_k="3")
+    complete(database, settings, first)
+    report = client.get(f"{URL}/{first}/influences").json()
+    with transaction(database) as session:
+        newer = register_model(session, DEFAULT_TENANT, model_folder(tmp_path, index="e"))
+    answer = client.post(f"{URL}/{first}/reattribute")
+    again = answer.json()
+    assert (answer.status_code, answer.headers["location"]) == (202, f"{URL}/{again['id']}")
+    assert (again["status"], again["repeats"], again["model"]["id"]) == ("queued", first, newer.id)
+    before = client.get(f"{URL}/{first}").json()
+    same = ("prompt", "external_id", "top_k", "method", "audio")
+    assert [again[name] for name in same] == [before[name] for name in same]
+    assert (before["repeats"], client.get(f"{URL}/{first}/influences").json()) == (None, report)
+    unknown = client.post(f"{URL}/{first}/reattribute", params={"model": "nobody"})
+    assert (unknown.status_code, slug(unknown)) == (422, "unknown-model")
+
+
+@pytest.mark.parametrize(
+    ("method", "tail"), [("GET", ""), ("GET", "/influences"), ("POST", "/cancel"), ("POST", "/reattribute")]
+)
 def test_anothers_attribution_is_not_there(method, tail, client, stranger, model):
     ident = posted(client)
     for who, what in ((stranger, ident), (client, "nothing"), (client, "%00")):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import select
 
+from app.builds import service as builds
+from app.builds.service import NewBuild
 from app.catalogue.registry import register_model
-from app.db import transaction
+from app.db import reading, transaction
 from app.errors import InvalidModel
-from app.models import DEFAULT_TENANT, Model, Song, TrainingSong
+from app.models import DEFAULT_TENANT, Attribution, Model, Song, TrainingSong
+from tests.app.registered import queue_one
 from tests.app.world import digest, model_folder, rows, statements
 
 
@@ -34,6 +38,7 @@ def test_a_model_shows_its_training_set_and_its_index(client, model):
         "segments": 15,
         "segment_seconds": 10.0,
         "progress": 1.0,
+        "building": None,
     }
     assert shown["details"] == {"catalogue_digest": digest("c"), "sampling_rate": 16_000}
 
@@ -42,6 +47,35 @@ def test_progress_is_the_part_of_the_songs_that_the_index_holds(client, database
     register(database, model_folder(tmp_path, songs=4, indexed=1))
     shown = client.get("/v1/models/starter").json()
     assert (shown["training_set"]["songs"], shown["index"]["songs"], shown["index"]["progress"]) == (4, 1, 0.25)
+
+
+def test_a_model_that_is_being_built_shows_how_far_it_is(client, database, settings, tmp_path):
+    folder = model_folder(tmp_path, name="coming", index="7")
+    wanted = NewBuild("coming", str(folder), "k", digest("d"), grows=False, how={})
+    with transaction(database) as session:
+        ident = builds.submit(session, tenant_id=DEFAULT_TENANT, wanted=wanted, settings=settings)
+    shown = client.get("/v1/models/coming").json()
+    assert shown == client.get(f"/v1/models/{ident}").json()
+    assert (shown["id"], shown["digest"], shown["index"]["digest"], shown["index"]["progress"]) == (
+        ident,
+        None,
+        None,
+        0,
+    )
+    building = {"id": ident, "status": "queued", "progress": 0.0, "pieces": 1, "pieces_done": 0}
+    assert shown["index"]["building"] == building | {"eta": None, "error": None}
+    register(database, folder)
+    grown = client.get("/v1/models/coming").json()
+    assert (grown["index"]["digest"], grown["index"]["building"]["id"]) == (digest("7"), ident)
+
+
+def test_a_waiting_attribution_goes_to_the_next_index_of_the_same_weights(database, model, settings, tmp_path):
+    waiting = queue_one(database, settings)
+    newer = register(database, model_folder(tmp_path, index="e"))
+    trained = register(database, model_folder(tmp_path / "again", index="f", model_digest=digest("1")))
+    with reading(database) as session:
+        row = session.scalars(select(Attribution).where(Attribution.id == waiting)).one()
+    assert row.model_id == newer.id != trained.id
 
 
 def test_a_name_stands_for_its_newest_registration(client, database, model, tmp_path):

@@ -18,6 +18,7 @@ OPERATIONS = {
     "getAttribution": ("get", "/v1/attributions/{attribution_id}"),
     "listInfluences": ("get", "/v1/attributions/{attribution_id}/influences"),
     "cancelAttribution": ("post", "/v1/attributions/{attribution_id}/cancel"),
+    "reattribute": ("post", "/v1/attributions/{attribution_id}/reattribute"),
     "createSong": ("post", "/v1/songs"),
     "listSongs": ("get", "/v1/songs"),
     "importSongs": ("post", "/v1/songs/import"),

@@ -21,6 +21,7 @@ from app.models import DEFAULT_TENANT, Attribution, Influence, Method, Status, n
 from app.storage import Storage
 from tests.app import sounds
 from tests.app.sounds import Sound
+from worker.editing import remove
 from worker.engine import Engine
 from worker.presence import Presence
 from worker.resident import Resident
@@ -221,11 +222,51 @@ def test_what_nobody_foresaw_is_tried_again_and_then_fails(held: Resident) -> No
     assert "ZeroDivision" not in (last.error_detail or "")
 
 
-def test_a_job_for_another_index_is_not_done_with_this_one(held: Resident) -> None:
-    other = Broken(held.engine)
-    other.index_digest = "0" * 64
+def registered(held: Resident, folder: Path) -> str:
+    with transaction(held.db) as session:
+        return register_model(session, DEFAULT_TENANT, folder, "starter").index_digest
+
+
+def test_a_version_that_is_registered_while_the_worker_runs_is_loaded(held: Resident, own_folder: Path) -> None:
+    first = registered(held, own_folder)
+    before = queued(held)
+    do(held, before)
+    report = [(each.song_id, each.score) for each in influences(held, before)]
+    second = remove(own_folder / "index", ["cedar"]).index_digest
+    waiting = queued(held)
+    assert registered(held, own_folder) == second
+    done = do(held, waiting)
+    assert (done.status, done.index_digest, len(influences(held, waiting))) == (Status.SUCCEEDED, second, 7)
+    assert (held.engine.index_digest, [each.index_digest for each in held.others]) == (second, [first])
+    assert [(each.song_id, each.score) for each in influences(held, before)] == report
+    again = repeated(held, before)
+    done = do(held, again)
+    assert (done.repeats, done.index_digest, len(influences(held, again))) == (before, second, 7)
+
+
+def repeated(held: Resident, ident: str) -> str:
+    with transaction(held.db) as session:
+        found = service.repeat(session, tenant_id=DEFAULT_TENANT, attribution_id=ident, settings=held.settings)
+        return found.id
+
+
+def test_no_more_versions_are_held_than_allowed(held: Resident, own_folder: Path) -> None:
+    frugal = replace(held, settings=held.settings.model_copy(update={"held_versions": 1}))
+    remove(own_folder / "index", ["cedar"])
+    digest = registered(held, own_folder)
+    assert do(frugal, queued(held)).index_digest == digest
+    assert frugal.others == ()
+
+
+def test_a_version_that_cannot_be_loaded_waits_for_a_worker_that_can(held: Resident, own_folder: Path) -> None:
+    remove(own_folder / "index", ["cedar"])
+    registered(held, own_folder)
     ident = queued(held)
-    assert do(replace(held, engine=other), ident).status == Status.QUEUED
+    elsewhere = own_folder.rename(own_folder.with_name("elsewhere"))
+    loaded = held.engine
+    assert do(held, ident).status == Status.QUEUED
+    assert held.engine is loaded
+    elsewhere.rename(own_folder)
     assert do(held, ident).status == Status.SUCCEEDED
 
 

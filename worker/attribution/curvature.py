@@ -36,11 +36,14 @@ class ProjectedCurvature:
         """Fit C on index rows [n, k]; raises ValueError for rows that are all zero or not finite, or damping ≤ 0."""
         if rows.ndim != 2 or not len(rows):
             raise ValueError(f"rows are [n, k] with n >= 1, not {list(rows.shape)}")
-        second = rows.double()
-        second = second.mT @ second / len(rows)
-        floor = _floor(float(second.trace()) / min(rows.shape), damping)
-        second.diagonal().add_(floor)
-        return ProjectedCurvature(torch.linalg.cholesky(second))
+        exact = rows.double()
+        return ProjectedCurvature.of_moment(exact.mT @ exact / len(rows), len(rows), damping)
+
+    @staticmethod
+    def of_moment(second: Tensor, count: int, damping: float) -> ProjectedCurvature:
+        """Damp and factor GᵀG/n [k, k] of `count` = n rows in float64; raises ValueError as `fit` does."""
+        floor = _floor(float(second.trace()) / min(count, len(second)), damping)
+        return ProjectedCurvature(torch.linalg.cholesky(second + floor * torch.eye(len(second)).to(second)))
 
     def solve(self, vectors: Tensor) -> Tensor:
         """Return C⁻¹ v for every v of `vectors` [..., k], in their own precision."""
