@@ -7,10 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, false
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, event, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app import words
 from app.db import Base, utcnow
+from app.words import Words
 
 DEFAULT_TENANT = "default"
 
@@ -89,8 +91,10 @@ class Song(Base):
     __tablename__ = "songs"
     __table_args__ = (
         UniqueConstraint("tenant_id", "key"),
+        Index(None, "tenant_id", "id"),
         Index(None, "tenant_id", "isrc"),
-        Index(None, "tenant_id", "artist"),
+        Index(None, "tenant_id", "artist_plain", "id"),
+        Index("ix_songs_words", "words", postgresql_using="gin", info={"dialect": "postgresql"}).ddl_if("postgresql"),
         _within("training_policy", TrainingPolicy),
     )
 
@@ -99,6 +103,8 @@ class Song(Base):
     key: Mapped[str] = mapped_column(String(200))
     title: Mapped[str] = mapped_column(String(500))
     artist: Mapped[str] = mapped_column(String(500))
+    artist_plain: Mapped[str | None] = mapped_column(Text, deferred=True)
+    words: Mapped[list[str] | None] = mapped_column(Words, deferred=True)
     isrc: Mapped[str | None] = mapped_column(String(12))
     iswc: Mapped[str | None] = mapped_column(String(11))
     upc: Mapped[str | None] = mapped_column(String(14))
@@ -111,6 +117,14 @@ class Song(Base):
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
 
     rights: Mapped[list[Right]] = relationship(lazy="raise", cascade="all, delete-orphan", order_by="Right.id")
+
+
+@event.listens_for(Song, "before_insert")
+@event.listens_for(Song, "before_update")
+def _searchable(_: object, __: object, song: Song) -> None:
+    """Derive what is searched from what is shown."""
+    song.artist_plain = words.plain(song.artist)
+    song.words = words.split(song.title, song.artist, song.key)
 
 
 class Right(Base):
@@ -172,6 +186,8 @@ class Attribution(Base):
         CheckConstraint("attempts >= 0", name="attempts"),
         CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
         Index(None, "tenant_id", "created_at", "id"),
+        Index(None, "tenant_id", "status", "created_at", "id"),
+        Index(None, "model_id", "created_at", "id"),
         Index("ix_attributions_status_ring", "status", "next_ring_at"),
         Index("ix_attributions_status_lease", "status", "lease_until"),
         Index("ix_attributions_status_expiry", "status", "expires_at"),
@@ -179,7 +195,7 @@ class Attribution(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     tenant_id: Mapped[str] = _tenant()
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     status: Mapped[str] = mapped_column(String(16), default=Status.QUEUED)
     stage: Mapped[str | None] = mapped_column(String(16))
     progress: Mapped[float] = mapped_column(default=0.0)
@@ -230,7 +246,11 @@ class Influence(Base):
     __table_args__ = (
         CheckConstraint("share >= 0", name="share"),
         Index("ix_influences_attribution_rank", "attribution_id", "rank", unique=True),
-        Index("ix_influences_history", "tenant_id", "song_id", "created_at", "attribution_id"),
+        Index(
+            "ix_influences_history",
+            *("tenant_id", "song_id", "created_at", "attribution_id"),
+            postgresql_include=["share", "rank"],
+        ),
     )
 
     attribution_id: Mapped[str] = mapped_column(ForeignKey("attributions.id", ondelete="CASCADE"), primary_key=True)

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app import cursor as cursors
 from app import queue
 from app.attributions.states import move
+from app.cursor import PAGE_ROWS
 from app.db import now
 from app.errors import NotFound, UnknownMethod, UnknownModel
 from app.models import Attribution, Influence, Method, Model, Song, Status, new_id
@@ -123,34 +124,29 @@ def get(session: Session, *, tenant_id: str, attribution_id: str) -> Attribution
 
 
 def page(
-    session: Session, *, tenant_id: str, listing: Listing, cursor: str | None = None, limit: int = 50
+    session: Session, *, tenant_id: str, listing: Listing, cursor: str | None = None, limit: int = PAGE_ROWS
 ) -> Page[Attribution]:
     """Attributions, newest first, their models loaded; raises BadCursor."""
-    query = (
-        select(Attribution)
-        .join(Attribution.model)
-        .where(Attribution.tenant_id == tenant_id)
-        .options(contains_eager(Attribution.model))
-    )
+    query = select(Attribution).where(Attribution.tenant_id == tenant_id).options(joinedload(Attribution.model))
     if listing.status is not None:
         query = query.where(Attribution.status == listing.status)
     if listing.model is not None:
-        query = query.where(Model.name == listing.model)
+        named = select(Model.id).where(Model.tenant_id == tenant_id, Model.name == listing.model)
+        query = query.where(Attribution.model_id.in_(named))
     if listing.created_after is not None:
         query = query.where(Attribution.created_at > listing.created_after)
     if cursor is not None:
-        created, ident = cursors.decode("attributions", cursor, datetime, str)
-        same_instant = and_(Attribution.created_at == created, Attribution.id < ident)
-        query = query.where((Attribution.created_at < created) | same_instant)
+        place = tuple_(Attribution.created_at, Attribution.id)
+        query = query.where(place < cursors.decode("attributions", cursor, datetime, str))
     newest_first = query.order_by(Attribution.created_at.desc(), Attribution.id.desc())
     rows = session.scalars(newest_first.limit(limit + 1)).all()
     return cursors.page(rows, limit, lambda row: cursors.encode("attributions", row.created_at, row.id))
 
 
-def influences_page(
+def ranking(
     session: Session, *, tenant_id: str, attribution_id: str, cursor: str | None = None, limit: int | None = None
-) -> Page[Influence]:
-    """The influences of an attribution, best first, their songs loaded; raises NotFound, BadCursor.
+) -> tuple[Attribution, Page[Influence]]:
+    """An attribution and its influences, best first, their songs loaded; raises NotFound, BadCursor.
 
     Without a limit the page holds the `top_k` of the request. An attribution that has not succeeded has none.
     """
@@ -169,7 +165,7 @@ def influences_page(
         .order_by(Influence.rank)
         .limit(shown + 1)
     ).all()
-    return cursors.page(rows, shown, lambda row: cursors.encode(scope, row.rank))
+    return attribution, cursors.page(rows, shown, lambda row: cursors.encode(scope, row.rank))
 
 
 def cancel(session: Session, *, tenant_id: str, attribution_id: str) -> Attribution:

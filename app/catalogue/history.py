@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.catalogue.schemas import Bucket
-from app.cursor import Page, decode, encode
+from app.cursor import PAGE_ROWS, Page, decode, encode
 from app.cursor import page as cut
 from app.db import bucket_start
 from app.errors import InvalidRequest, NotFound, UnknownModel
@@ -65,23 +65,25 @@ class Point:
 
 
 def page(
-    session: Session, *, tenant_id: str, wanted: Wanted, cursor: str | None = None, limit: int = 50
+    session: Session, *, tenant_id: str, wanted: Wanted, cursor: str | None = None, limit: int = PAGE_ROWS
 ) -> Page[Row[Any]]:
     """Return a song's influences, newest first, as rows of `_SHOWN`; raises NotFound, BadCursor, UnknownModel."""
     scope = f"history:{wanted.song_id}"
-    conditions = _conditions(session, tenant_id, wanted)
+    conditions = _conditions(tenant_id, wanted)
     if cursor is not None:
-        moment, ident = decode(scope, cursor, datetime, str)
-        same_instant = and_(Influence.created_at == moment, Influence.attribution_id < ident)
-        conditions.append(or_(Influence.created_at < moment, same_instant))
+        # Compared as a pair, which an index can begin at; the same said with OR is read from the newest row on.
+        place = tuple_(Influence.created_at, Influence.attribution_id)
+        conditions.append(place < decode(scope, cursor, datetime, str))
     query = (
         select(*_SHOWN)
         .join(Influence.attribution)
-        .join(Attribution.model)
+        .join(Model, Model.id == Influence.model_id)
         .where(*conditions)
         .order_by(Influence.created_at.desc(), Influence.attribution_id.desc())
     )
     found = session.execute(query.limit(limit + 1)).all()
+    if not found:
+        _require(session, tenant_id, wanted)
     return cut(found, limit, lambda row: encode(scope, row.at, row.attribution_id))
 
 
@@ -90,29 +92,34 @@ def series(session: Session, *, tenant_id: str, wanted: Wanted, bucket: Bucket) 
     start = bucket_start(session, Influence.created_at, bucket).label("bucket")
     query = (
         select(start, func.count(), func.sum(Influence.share), func.max(Influence.share), func.min(Influence.rank))
-        .where(*_conditions(session, tenant_id, wanted))
+        .where(*_conditions(tenant_id, wanted))
         .group_by("bucket")
         .order_by("bucket")
     )
-    return [Point(date.fromisoformat(row[0]), *row[1:]) for row in session.execute(query)]
+    points = [Point(date.fromisoformat(row[0]), *row[1:]) for row in session.execute(query)]
+    if not points:
+        _require(session, tenant_id, wanted)
+    return points
 
 
-def _conditions(session: Session, tenant_id: str, wanted: Wanted) -> list[ColumnElement[bool]]:
-    if session.scalar(select(Song.id).where(Song.id == wanted.song_id, Song.tenant_id == tenant_id)) is None:
-        raise NotFound(f"there is no song {wanted.song_id}")
+def _conditions(tenant_id: str, wanted: Wanted) -> list[ColumnElement[bool]]:
     conditions = [Influence.tenant_id == tenant_id, Influence.song_id == wanted.song_id]
     if wanted.since is not None:
         conditions.append(Influence.created_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(Influence.created_at < wanted.until)
     if wanted.model is not None:
-        conditions.append(Influence.model_id.in_(_model_ids(session, tenant_id, wanted.model)))
+        conditions.append(Influence.model_id.in_(_models(tenant_id, wanted.model)))
     return conditions
 
 
-def _model_ids(session: Session, tenant_id: str, named: str) -> list[str]:
-    either = or_(Model.id == named, Model.name == named)
-    found = list(session.scalars(select(Model.id).where(Model.tenant_id == tenant_id, either)))
-    if not found:
-        raise UnknownModel(f"no model {named!r} is registered")
-    return found
+def _models(tenant_id: str, named: str) -> Select[str]:
+    return select(Model.id).where(Model.tenant_id == tenant_id, or_(Model.id == named, Model.name == named))
+
+
+def _require(session: Session, tenant_id: str, wanted: Wanted) -> None:
+    """Where nothing was found, say whether that is because nothing could be: rows prove that song and model exist."""
+    if session.scalar(select(Song.id).where(Song.id == wanted.song_id, Song.tenant_id == tenant_id)) is None:
+        raise NotFound(f"there is no song {wanted.song_id}")
+    if wanted.model is not None and session.scalar(_models(tenant_id, wanted.model)) is None:
+        raise UnknownModel(f"no model {wanted.model!r} is registered")

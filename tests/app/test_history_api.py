@@ -140,4 +140,4 @@ def test_a_history_takes_few_statements_however_long_it_is(client, song, found):
         with statements() as sent:
             client.get(f"/v1/songs/{song}/{tail}")
         selects = [statement for statement in sent if statement.startswith("SELECT")]
-        assert len(selects) == 2, selects
+        assert len(selects) == 1, selects
