@@ -10,7 +10,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from app import config, documentation, health, logs, problems
+from app.attributions import batch_routes as batches
 from app.attributions import routes as attributions
+from app.attributions.batch_schemas import NewItem
 from app.catalogue import model_routes as models
 from app.catalogue import routes as catalogue
 from app.config import Settings
@@ -20,8 +22,10 @@ from app.errors import MethodNotAllowed
 from app.metrics import RequestMetrics
 from app.middleware import BodyLimit, RequestContext
 from app.storage import Storage
+from app.usage import routes as usage
 
-ROUTERS = (attributions.router, catalogue.router, models.router, health.router)
+COUNTED = (attributions.router, batches.router, catalogue.router, models.router, usage.router)
+ROUTERS = (*COUNTED, health.router)
 
 # What a multipart form may hold beside the track.
 ENVELOPE_BYTES = 64 * 1024
@@ -42,7 +46,8 @@ class Api(FastAPI):
             document = super().openapi()
             template = "#/components/schemas/{model}"
             problem = problems.Problem.model_json_schema(ref_template=template)
-            document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+            item = NewItem.model_json_schema(ref_template=template)
+            document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem, "NewItem": item}
         return super().openapi()
 
 
@@ -61,8 +66,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         dependencies=[Depends(sound_address)],
     )
     app.state.settings, app.state.metrics = settings, RequestMetrics()
+    app.state.limited = {}
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(usage.within_quota)] if router in COUNTED else None)
     documentation.install(app)
     problems.install(app)
     app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_wrong_method)

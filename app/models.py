@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, event, false
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, event, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app import words
@@ -82,7 +82,32 @@ class Tenant(Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
+    turn: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Quota(Base):
+    """What a tenant may use, None meaning no limit; and the requests that it made in the minute of its last one."""
+
+    __tablename__ = "quotas"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), ForeignKey("tenants.id"), primary_key=True)
+    requests_per_minute: Mapped[int | None]
+    jobs_per_month: Mapped[int | None]
+    minute: Mapped[datetime | None]
+    requests: Mapped[int] = mapped_column(default=0)
+
+
+class Usage(Base):
+    """What a tenant used in one month (UTC, as YYYY-MM)."""
+
+    __tablename__ = "usage"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), ForeignKey("tenants.id"), primary_key=True)
+    month: Mapped[str] = mapped_column(String(7), primary_key=True)
+    jobs: Mapped[int] = mapped_column(default=0)
+    audio_s: Mapped[float] = mapped_column(default=0.0)
+    device_s: Mapped[float] = mapped_column(default=0.0)
 
 
 class Song(Base):
@@ -188,6 +213,14 @@ class Attribution(Base):
         Index(None, "tenant_id", "created_at", "id"),
         Index(None, "tenant_id", "status", "created_at", "id"),
         Index(None, "model_id", "created_at", "id"),
+        Index(None, "tenant_id", "audio_sha256"),
+        Index(
+            "uq_attributions_batch",
+            *("tenant_id", "batch", "custom_id"),
+            unique=True,
+            postgresql_where=text("batch IS NOT NULL"),
+            sqlite_where=text("batch IS NOT NULL"),
+        ),
         Index("ix_attributions_status_ring", "status", "next_ring_at"),
         Index("ix_attributions_status_lease", "status", "lease_until"),
         Index("ix_attributions_status_expiry", "status", "expires_at"),
@@ -202,6 +235,8 @@ class Attribution(Base):
     method: Mapped[str] = mapped_column(String(16))
     prompt: Mapped[str | None] = mapped_column(Text)
     external_id: Mapped[str | None] = mapped_column(String(200))
+    batch: Mapped[str | None] = mapped_column(String(100))
+    custom_id: Mapped[str | None] = mapped_column(String(200))
     top_k: Mapped[int]
     filename: Mapped[str | None] = mapped_column(String(300))
     audio_key: Mapped[str] = mapped_column(String(200))

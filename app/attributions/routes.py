@@ -34,6 +34,8 @@ _REFUSALS = (
     errors.TooLong,
     errors.TooLarge,
     errors.NotAudio,
+    errors.TooManyRequests,
+    errors.QuotaExhausted,
 )
 _ACCEPTED = {
     "headers": {

@@ -16,6 +16,7 @@ from app.cursor import PAGE_ROWS
 from app.db import now
 from app.errors import NotFound, UnknownMethod, UnknownModel
 from app.models import Attribution, Influence, Method, Model, Song, Status, new_id
+from app.usage import service as usage
 
 if TYPE_CHECKING:
     from app.attributions.intake import KeptAudio
@@ -35,6 +36,8 @@ class NewAttribution:
     external_id: str | None = None
     top_k: int = 10
     filename: str | None = None
+    batch: str | None = None
+    custom_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,9 @@ def create(
 ) -> Attribution:
     """A queued attribution of a kept track; its message goes out after the commit.
 
-    Raises UnknownModel, UnknownMethod.
+    Raises UnknownModel, UnknownMethod, QuotaExhausted.
     """
+    usage.count_jobs(session, tenant_id, 1)
     model = resolve_model(session, tenant_id=tenant_id, name=request.model or settings.model_name)
     moment = now(session)
     attribution = Attribution(
@@ -89,6 +93,8 @@ def create(
         method=resolve_method(request.method),
         prompt=request.prompt,
         external_id=request.external_id,
+        batch=request.batch,
+        custom_id=request.custom_id,
         top_k=request.top_k,
         filename=request.filename,
         audio_key=audio.key,

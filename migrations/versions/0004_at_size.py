@@ -1,4 +1,4 @@
-"""What large catalogues need: lists and histories by keyset, searched words and artists by index."""
+"""What many songs and tenants need: lists by keyset, searched words by index; batches, turns, quotas and metering."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from app import words
+from app.db import UtcDateTime
 from app.words import Words
 
 revision = "0004"
@@ -33,9 +34,18 @@ def upgrade() -> None:
         ["tenant_id", "song_id", "created_at", "attribution_id"],
         postgresql_include=["share", "rank"],
     )
+    _batches()
+    _use()
 
 
 def downgrade() -> None:
+    op.drop_table("usage")
+    op.drop_table("quotas")
+    op.drop_column("tenants", "turn")
+    op.drop_index("uq_attributions_batch", "attributions")
+    op.drop_index("ix_attributions_tenant_id_audio_sha256", "attributions")
+    op.drop_column("attributions", "custom_id")
+    op.drop_column("attributions", "batch")
     op.drop_index("ix_influences_history", "influences")
     op.create_index("ix_influences_history", "influences", ["tenant_id", "song_id", "created_at", "attribution_id"])
     op.create_index("ix_attributions_model_id", "attributions", ["model_id"])
@@ -48,6 +58,44 @@ def downgrade() -> None:
         op.drop_index("ix_songs_words", "songs")
     op.drop_column("songs", "words")
     op.drop_column("songs", "artist_plain")
+
+
+def _batches() -> None:
+    op.add_column("attributions", sa.Column("batch", sa.String(100)))
+    op.add_column("attributions", sa.Column("custom_id", sa.String(200)))
+    op.create_index("ix_attributions_tenant_id_audio_sha256", "attributions", ["tenant_id", "audio_sha256"])
+    op.create_index(
+        "uq_attributions_batch",
+        "attributions",
+        ["tenant_id", "batch", "custom_id"],
+        unique=True,
+        postgresql_where=sa.text("batch IS NOT NULL"),
+        sqlite_where=sa.text("batch IS NOT NULL"),
+    )
+
+
+def _use() -> None:
+    op.add_column("tenants", sa.Column("turn", sa.Integer(), nullable=False, server_default="0"))
+    op.create_table(
+        "quotas",
+        sa.Column("tenant_id", sa.String(64), nullable=False),
+        sa.Column("requests_per_minute", sa.Integer()),
+        sa.Column("jobs_per_month", sa.Integer()),
+        sa.Column("minute", UtcDateTime()),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_quotas_tenant_id"),
+        sa.PrimaryKeyConstraint("tenant_id", name="pk_quotas"),
+    )
+    op.create_table(
+        "usage",
+        sa.Column("tenant_id", sa.String(64), nullable=False),
+        sa.Column("month", sa.String(7), nullable=False),
+        sa.Column("jobs", sa.Integer(), nullable=False),
+        sa.Column("audio_s", sa.Float(53), nullable=False),
+        sa.Column("device_s", sa.Float(53), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_usage_tenant_id"),
+        sa.PrimaryKeyConstraint("tenant_id", "month", name="pk_usage"),
+    )
 
 
 def _search() -> None:

@@ -26,7 +26,7 @@ def settings(settings, valkey):
 
 def _succeed(db, settings, ident, result):
     with transaction(db) as session:
-        taken = lease.claim(session, attribution_id=ident, worker_id="w", settings=settings)
+        taken = lease.take(session, attribution_id=ident, worker_id="w", settings=settings)
         assert lease.complete(session, claim=taken, outcome=result)
 
 
@@ -167,7 +167,7 @@ def test_canceling_what_runs_asks_its_worker(db, settings):
     register(db)
     ident = queue_one(db, settings)
     with transaction(db) as session:
-        taken = lease.claim(session, attribution_id=ident, worker_id="w", settings=settings)
+        taken = lease.take(session, attribution_id=ident, worker_id="w", settings=settings)
     with transaction(db) as session:
         asked = service.cancel(session, **HERE, attribution_id=ident)
         assert (asked.status, asked.cancel_requested) == ("running", True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.db import transaction
-from app.models import DEFAULT_TENANT, Right, Song
+from app.models import DEFAULT_TENANT, Attribution, Right, Song
 from tests.app.world import add_found, statements
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,6 +24,9 @@ READS = {
     "/v1/attributions?status=succeeded&model=starter": 1,
     "/v1/attributions/{track}": 1,
     "/v1/attributions/{track}/influences": 2,  # the attribution, then its ranking
+    "/v1/batches/night": 1,
+    "/v1/batches/night/items": 1,
+    "/v1/usage": 2,  # quotas, then months
     "/v1/models": 2,  # models, then what is indexed of all of them
 }
 
@@ -36,11 +39,16 @@ def world(database, model):
         for song in songs:
             session.add(Right(tenant_id=DEFAULT_TENANT, song_id=song, party="p", role="label", share=1.0))
     tracks = add_found(database, model.id, songs[0], [FIRST + timedelta(hours=each) for each in range(30)])
+    with transaction(database) as session:
+        for track in tracks:
+            batched = update(Attribution).where(Attribution.id == track)
+            session.execute(batched.values(batch="night", custom_id=track))
     return {"song": songs[0], "track": tracks[0]}
 
 
 def _selects(client, address, limit):
     query = f"{address}{'&' if '?' in address else '?'}limit={limit}"
+    client.get(query)  # whether requests are to be counted is asked now and then, not at each
     with statements() as sent:
         answer = client.get(query)
     assert answer.status_code == 200, answer.text
