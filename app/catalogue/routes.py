@@ -14,7 +14,6 @@ from app.catalogue.schemas import (
     Bucket,
     HistoryPage,
     HistoryPoint,
-    HistoryRow,
     HistorySeries,
     ImportReport,
     Song,
@@ -164,7 +163,8 @@ def influences(database: DatabaseDep, caller: CallerDep, place: PlaceDep, chosen
     """Show when, in which tracks and with what score and share a song was found."""
     with reading(database) as session:
         found = history.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
-    return answers.json(HistoryPage(items=[HistoryRow.of(row) for row in found.items], next_cursor=found.next_cursor))
+        shown = HistoryPage.of(found.items, found.next_cursor)
+    return answers.json(shown)
 
 
 @router.get(

@@ -102,7 +102,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=home, help="the database's folder (%(default)s)")
     parser.add_argument("--songs", type=int, default=1_000_000, help="songs, and as many tracks (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=1, help="processes of the API (%(default)s)")
+    parser.add_argument("--processes", type=int, default=2, help="processes of the API (%(default)s)")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a run (%(default)s)")
     parser.add_argument("--plans", type=Path, help="write the plans to this page too")
@@ -120,6 +120,7 @@ def main(words: Sequence[str] | None = None) -> int:
         with psycopg.connect(url) as connection:
             filled = fill.fill(connection, sizes, print)
             held = plans.sizes(connection)
+            print(f"{fill.warm(connection)} influences of the song are in the cache")
         result = measure(url, options, sizes)
         if options.plans:
             plans.write(Settings(database_url=url), sizes, options.plans)

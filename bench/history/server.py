@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS = {
-    "shared_buffers": "1GB",
-    "effective_cache_size": "4GB",
+    "shared_buffers": "4GB",
+    "effective_cache_size": "8GB",
     "random_page_cost": "1.1",
     "max_wal_size": "8GB",
     "maintenance_work_mem": "512MB",
