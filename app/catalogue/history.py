@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, String, bindparam, func, or_, select, tuple_
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.catalogue.schemas import Bucket
 from app.cursor import PAGE_ROWS, Page, decode, encode
@@ -14,31 +14,6 @@ from app.cursor import page as cut
 from app.db import bucket_start
 from app.errors import InvalidRequest, NotFound, UnknownModel
 from app.models import Attribution, Influence, Model, Song
-
-# Columns, not objects: building three objects a row would take twice as long as all the rest.
-_SHOWN: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
-    Influence.created_at.label("at"),
-    Influence.rank,
-    Influence.score,
-    Influence.score_low,
-    Influence.score_high,
-    Influence.effect,
-    Influence.share,
-    Influence.share_low,
-    Influence.share_high,
-    Influence.percentile,
-    Influence.check_mirrored,
-    Influence.check_forward,
-    Influence.matches,
-    Attribution.method,
-    Attribution.id.label("attribution_id"),
-    Attribution.external_id,
-    Attribution.filename,
-    Attribution.created_at,
-    Model.id.label("model_id"),
-    Model.name.label("model_name"),
-)
-
 
 _MODELS = select(Model.id).where(
     Model.tenant_id == bindparam("tenant"), or_(Model.id == bindparam("model"), Model.name == bindparam("model"))
@@ -86,7 +61,7 @@ class Point:
 def page(
     session: Session, *, tenant_id: str, wanted: Wanted, cursor: str | None = None, limit: int = PAGE_ROWS
 ) -> Page[Row[Any]]:
-    """Return a song's influences, newest first, as rows of `_SHOWN`; raises NotFound, BadCursor, UnknownModel."""
+    """Return a song's influences, newest first, as rows of `_shown`; raises NotFound, BadCursor, UnknownModel."""
     scope, values = f"history:{wanted.song_id}", wanted.values()
     place: dict[str, Any] = {}
     if cursor is not None:
@@ -101,9 +76,28 @@ def page(
 @lru_cache
 def _page(*given: str) -> Select[Any]:
     """The statement of a page with these names given; building it anew would take a fifth of the whole request."""
-    query = select(*_SHOWN).join(Influence.attribution).join(Model, Model.id == Influence.model_id)
-    newest_first = query.order_by(Influence.created_at.desc(), Influence.attribution_id.desc())
-    return newest_first.where(*_conditions(*given)).limit(bindparam("rows"))
+    newest = (Influence.created_at.desc(), Influence.attribution_id.desc())
+    inner = select(Influence).where(*_conditions(*given)).order_by(*newest).limit(bindparam("rows"))
+    # Cut before it is joined: else Postgres plans the joins, and their caches, for the whole history.
+    found = aliased(Influence, inner.subquery())
+    query = select(*_shown(found)).join(Attribution, Attribution.id == found.attribution_id)
+    joined = query.join(Model, Model.id == found.model_id)
+    return joined.order_by(found.created_at.desc(), found.attribution_id.desc())
+
+
+def _shown(found: type[Influence]) -> tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...]:
+    """Columns, not objects: building three objects a row would take twice as long as all the rest."""
+    return (
+        found.created_at.label("at"),
+        *(found.rank, found.score, found.score_low, found.score_high, found.effect),
+        *(found.share, found.share_low, found.share_high, found.percentile),
+        *(found.check_mirrored, found.check_forward, found.matches),
+        Attribution.method,
+        Attribution.id.label("attribution_id"),
+        *(Attribution.external_id, Attribution.filename, Attribution.created_at),
+        Model.id.label("model_id"),
+        Model.name.label("model_name"),
+    )
 
 
 def series(session: Session, *, tenant_id: str, wanted: Wanted, bucket: Bucket) -> list[Point]:
