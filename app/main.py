@@ -1,5 +1,6 @@
 """The HTTP application: its routers, what surrounds a request, and what is opened and closed with it."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -29,6 +30,9 @@ ROUTERS = (*COUNTED, health.router)
 
 # What a multipart form may hold beside the track.
 ENVELOPE_BYTES = 64 * 1024
+
+SWITCH_SECONDS = 0.001
+"""How long one thread's Python may keep all others waiting; the default of 5 ms is more than most requests take."""
 
 _DESCRIPTION = """Send a track that a generative music model made; learn which songs of its training set influenced it
 most, found by machine unlearning, and follow every song's influence over time.
@@ -90,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.storage = Storage.open(settings.storage_url)
     app.state.database = engines(settings)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield
     finally:

@@ -102,7 +102,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=home, help="the database's folder (%(default)s)")
     parser.add_argument("--songs", type=int, default=1_000_000, help="songs, and as many tracks (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2, help="processes of the API (%(default)s)")
+    parser.add_argument("--processes", type=int, default=1, help="processes of the API (%(default)s)")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a run (%(default)s)")
     parser.add_argument("--plans", type=Path, help="write the plans to this page too")
