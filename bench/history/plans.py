@@ -41,8 +41,8 @@ docs/database.md`; times are those of one run on a warm database and say less th
   dictionary, and each word of a query is the beginning of a word. No extension is needed. On SQLite, where catalogues
   are small, the same words are looked for in a text column, in the order of the list: a search reads a tenant's songs
   until its page is full.
-- The rows of one song's history lie apart, each beside the rows of its own track. Read for the first time from a disk, a
-  page costs some forty random reads; the figures are those of a cache that holds what is asked for.
+- The rows of one song's history lie apart, each beside the rows of its own track. Read for the first time from a disk,
+  a page costs some forty random reads; the figures are those of a cache that holds what is asked for.
 - Artists are found by a folded copy of their name, under a plain index.
 """
 
