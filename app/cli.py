@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,16 +17,21 @@ from app import logs, show, sweeper
 from app import up as embedded
 from app.client import Client, Track
 from app.config import Settings
+from app.db import engines, reading, transaction
 from app.errors import InvalidRequest, NotFound, ServiceError
 from app.index_cli import index
+from app.models import DEFAULT_TENANT
+from app.usage import service as usage
 
 HELP = "Which training songs influenced a generated track."
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 songs = typer.Typer(help="The catalogue.", no_args_is_help=True)
 models = typer.Typer(help="The registered models.", no_args_is_help=True)
+tenants = typer.Typer(help="What tenants may use, and what they used.", no_args_is_help=True)
 app.add_typer(songs, name="songs")
 app.add_typer(models, name="models")
 app.add_typer(index, name="index")
+app.add_typer(tenants, name="tenants")
 
 Url = Annotated[str | None, typer.Option(envvar="ROOTNOTE_URL", help="Where the service is; by default, here.")]
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
@@ -124,6 +130,26 @@ def register(
 ) -> None:
     """Register the model in a folder, with its training set and its index; its workers load it when they start."""
     embedded.register(_settings(), folder, name, _say)
+
+
+@tenants.command()
+def allow(
+    tenant: Annotated[str, typer.Argument(help="Its id.")],
+    requests: Annotated[int | None, typer.Option(min=0, help="Requests a minute; left out: no limit.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=0, help="Attributions a month; left out: no limit.")] = None,
+) -> None:
+    """Set what a tenant may use, in the database of the settings."""
+    with closing(engines(_settings())) as db, transaction(db) as session:
+        usage.allow(session, tenant_id=tenant, requests_per_minute=requests, jobs_per_month=jobs)
+    words = ("no limit" if limit is None else str(limit) for limit in (requests, jobs))
+    _say("{}: requests a minute: {}; jobs a month: {}".format(tenant, *words))
+
+
+@tenants.command()
+def used(tenant: Annotated[str, typer.Argument(help="Its id.")] = DEFAULT_TENANT) -> None:
+    """Show what a tenant used, month by month, in the database of the settings."""
+    with closing(engines(_settings())) as db, reading(db) as session:
+        show.usage(show.console(), tenant, usage.months(session, tenant_id=tenant))
 
 
 def main() -> None:

@@ -3,8 +3,10 @@
 Client.attribute posts a track and follows it to its end; every other method is one call, or an iterator over pages.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +16,13 @@ import httpx
 from pydantic import BaseModel
 
 from app import errors
+from app.attributions.batch_schemas import Batch, BatchItem, BatchItemPage, BatchReceipt
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, JobError
 from app.attributions.waiting import ENDED
 from app.catalogue.model_schemas import Model, ModelPage
 from app.catalogue.schemas import HistoryPage, HistoryRow, ImportReport, Song, SongPage
 from app.models import Status
+from app.usage.schemas import TenantUsage
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 POLL_SECONDS = 1.0
@@ -60,8 +64,13 @@ class Track:
 
     def form(self) -> dict[str, str]:
         """Return what is sent beside the audio."""
-        choices = {name: getattr(self, name) for name in ("prompt", "model", "method", "external_id", "top_k")}
-        return {name: str(value) for name, value in choices.items() if value is not None}
+        named = {} if self.external_id is None else {"external_id": self.external_id}
+        return named | {name: str(value) for name, value in self.item().items()}
+
+    def item(self) -> dict[str, Any]:
+        """Return what is sent beside the audio and its name."""
+        choices = {name: getattr(self, name) for name in ("prompt", "model", "method", "top_k")}
+        return {name: value for name, value in choices.items() if value is not None}
 
 
 class Client:
@@ -122,6 +131,32 @@ class Client:
     def influences(self, attribution_id: str) -> Iterator[InfluenceRow]:
         """Yield the songs behind a track, best first, all that are stored."""
         yield from self._items(InfluencePage, f"/v1/attributions/{attribution_id}/influences")
+
+    def add_to_batch(self, batch: str, tracks: Mapping[str, Track]) -> BatchReceipt:
+        """Add tracks, each under a custom id, to a batch; to send one again changes nothing. Raises OSError."""
+        items = [
+            {"custom_id": custom_id, "file": f"f{place}", **track.item()}
+            for place, (custom_id, track) in enumerate(tracks.items())
+        ]
+        with ExitStack() as opened:
+            files = {
+                f"f{place}": (track.path.name, opened.enter_context(track.path.open("rb")))
+                for place, track in enumerate(tracks.values())
+            }
+            form = {"batch": batch, "items": json.dumps(items)}
+            return _read(BatchReceipt, self._call("POST", "/v1/batches", files=files, data=form))
+
+    def batch(self, batch: str) -> Batch:
+        """Say how the items of a batch stand."""
+        return _read(Batch, self._call("GET", f"/v1/batches/{batch}"))
+
+    def batch_items(self, batch: str) -> Iterator[BatchItem]:
+        """Yield the items of a batch with their attributions, in the order of their custom ids."""
+        yield from self._items(BatchItemPage, f"/v1/batches/{batch}/items")
+
+    def usage(self) -> TenantUsage:
+        """Say what the caller may use, and used by month."""
+        return _read(TenantUsage, self._call("GET", "/v1/usage"))
 
     def songs(self, **wanted: str) -> Iterator[Song]:
         """Yield the songs of the catalogue; `wanted` are the list's own filters: isrc, artist, q."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 LONGEST = 1_000
+PAGE_ROWS = 20
+"""Rows of a page whose caller does not say how many."""
 
 
 @dataclass(frozen=True)

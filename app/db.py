@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+from pydantic_core import from_json
 from sqlalchemy import (
     JSON,
+    URL,
     ColumnElement,
     DateTime,
     Engine,
@@ -27,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
 from app.errors import DatabaseUnavailable
@@ -35,6 +40,7 @@ from app.errors import DatabaseUnavailable
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+    from sqlalchemy.pool import ConnectionPoolEntry
 
     from app.config import Settings
 
@@ -42,6 +48,7 @@ Hook = Callable[[], None]
 _HOOKS = "after_commit"
 _NOW = "now"
 BUSY_MILLISECONDS = 10_000
+TRUSTED_SECONDS = 1.0  # a connection that was used within this time is taken to be open still
 LOCK_NUMBER = 0x726F6F74
 
 
@@ -115,14 +122,37 @@ def engines(settings: Settings) -> Database:
 
     A SQLite file's folder is created; raises DatabaseUnavailable when it cannot be.
     """
-    options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False), "pool_pre_ping": True}
+    options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False), "json_deserializer": from_json}
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
-        write = create_engine(url, connect_args={"connect_timeout": 5}, **options)
-        return Database(write, write.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True))
+        return Database(_postgres(url, options), _postgres(url, options, read_only=True))
     if url.database:
         _make_folder(Path(url.database).parent)
     return Database(_sqlite(url, "BEGIN IMMEDIATE", options), _sqlite(url, "BEGIN", options, read_only=True))
+
+
+def _postgres(url: URL, options: dict[str, Any], *, read_only: bool = False) -> Engine:
+    engine = create_engine(url, connect_args={"connect_timeout": 5}, **options)
+
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+
+    def left(_: object, record: ConnectionPoolEntry) -> None:
+        record.info[_NOW] = time.monotonic()
+
+    def taken(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+        # A server that was restarted closes its connections: those at rest are asked first, busy ones know.
+        if time.monotonic() - record.info.get(_NOW, math.inf) > TRUSTED_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except psycopg.Error as error:
+                raise DisconnectionError from error
+
+    if read_only:
+        event.listen(engine, "connect", prepare)
+    event.listen(engine, "checkin", left)
+    event.listen(engine, "checkout", taken)
+    return engine
 
 
 def _make_folder(folder: Path) -> None:
@@ -132,7 +162,7 @@ def _make_folder(folder: Path) -> None:
         raise DatabaseUnavailable(f"{folder} cannot be created") from error
 
 
-def _sqlite(url: Any, begin: str, options: dict[str, Any], *, read_only: bool = False) -> Engine:
+def _sqlite(url: URL, begin: str, options: dict[str, Any], *, read_only: bool = False) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000}, **options)
 
     def prepare(connection: DBAPIConnection, _: object) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.attributions.intake import Intake
 from app.config import Settings
+from app.cursor import PAGE_ROWS
 from app.db import Database, reading, transaction
 from app.errors import InvalidRequest, NotFound
 from app.models import DEFAULT_TENANT
@@ -90,7 +91,7 @@ def reading_session(database: DatabaseDep) -> Iterator[Session]:
 
 async def place(
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="The most items to show.")] = 50,
+    limit: Annotated[int, Query(ge=1, le=200, description="The most items to show.")] = PAGE_ROWS,
 ) -> Place:
     """Return where in a list to go on."""
     return Place(cursor, limit)

@@ -1,12 +1,14 @@
 """What can go wrong, as types: each carries its HTTP status and the stable slug of its problem document.
 
 ServiceError
-├── InvalidRequest · MissingFile · UnknownModel · UnknownMethod · BadCursor · NotFound · MethodNotAllowed · Conflict
+├── InvalidRequest · MissingFile · UnknownModel · UnknownMethod · UnknownAudio · BadCursor
+├── NotFound · MethodNotAllowed · Conflict
 ├── InvalidModel
 ├── AudioError
 │   ├── Empty · TooLarge · NotAudio · Truncated
 │   ├── TooManyChannels · BadSampleRate · TooShort · TooLong
 │   └── Silent · NotFinite
+├── TooManyRequests · QuotaExhausted
 ├── AudioMissing · AudioCorrupt
 ├── AttemptsExhausted · InvalidResult
 └── Unavailable (retryable)
@@ -17,6 +19,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+RETRY_SECONDS = 2.0
+
 
 class ServiceError(Exception):
     """An error that means something to the caller: HTTP `status`, `type` as slug, `title`, and whether to try again."""
@@ -26,9 +30,10 @@ class ServiceError(Exception):
     title: ClassVar[str] = "Something went wrong on our side"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, detail: str = "") -> None:
+    def __init__(self, detail: str = "", *, retry_after_s: float | None = None) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
+        self.retry_after_s = RETRY_SECONDS if retry_after_s is None and self.retryable else retry_after_s
 
 
 class InvalidRequest(ServiceError):
@@ -53,6 +58,12 @@ class UnknownMethod(InvalidRequest):
     """The named method does not exist."""
 
     type, title = "unknown-method", "This method does not exist"
+
+
+class UnknownAudio(InvalidRequest):
+    """No track of the named digest was sent before."""
+
+    type, title = "unknown-audio", "This track was not sent before"
 
 
 class BadCursor(InvalidRequest):
@@ -83,6 +94,18 @@ class Conflict(ServiceError):
     """The present state does not allow it."""
 
     status, type, title = 409, "conflict", "The present state does not allow this"
+
+
+class TooManyRequests(ServiceError):
+    """More requests in this minute than the tenant's quota allows."""
+
+    status, type, title = 429, "too-many-requests", "Too many requests in this minute"
+
+
+class QuotaExhausted(ServiceError):
+    """More jobs in this month than the tenant's quota allows."""
+
+    status, type, title = 429, "quota-exhausted", "This month's jobs are used up"
 
 
 class AudioError(ServiceError):

@@ -1,5 +1,6 @@
 """The HTTP application: its routers, what surrounds a request, and what is opened and closed with it."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -10,7 +11,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from app import config, documentation, health, logs, problems
+from app.attributions import batch_routes as batches
 from app.attributions import routes as attributions
+from app.attributions.batch_schemas import NewItem
 from app.catalogue import model_routes as models
 from app.catalogue import routes as catalogue
 from app.config import Settings
@@ -20,11 +23,16 @@ from app.errors import MethodNotAllowed
 from app.metrics import RequestMetrics
 from app.middleware import BodyLimit, RequestContext
 from app.storage import Storage
+from app.usage import routes as usage
 
-ROUTERS = (attributions.router, catalogue.router, models.router, health.router)
+COUNTED = (attributions.router, batches.router, catalogue.router, models.router, usage.router)
+ROUTERS = (*COUNTED, health.router)
 
 # What a multipart form may hold beside the track.
 ENVELOPE_BYTES = 64 * 1024
+
+SWITCH_SECONDS = 0.001
+"""How long one thread's Python may keep all others waiting; the default of 5 ms is more than most requests take."""
 
 _DESCRIPTION = """Send a track that a generative music model made; learn which songs of its training set influenced it
 most, found by machine unlearning, and follow every song's influence over time.
@@ -42,7 +50,8 @@ class Api(FastAPI):
             document = super().openapi()
             template = "#/components/schemas/{model}"
             problem = problems.Problem.model_json_schema(ref_template=template)
-            document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+            item = NewItem.model_json_schema(ref_template=template)
+            document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem, "NewItem": item}
         return super().openapi()
 
 
@@ -61,8 +70,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         dependencies=[Depends(sound_address)],
     )
     app.state.settings, app.state.metrics = settings, RequestMetrics()
+    app.state.limited = {}
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(usage.within_quota)] if router in COUNTED else None)
     documentation.install(app)
     problems.install(app)
     app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_wrong_method)
@@ -84,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.storage = Storage.open(settings.storage_url)
     app.state.database = engines(settings)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield
     finally:

@@ -14,6 +14,9 @@ import migrations
 from app.db import answering, engines, lock, reading
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.schema import SchemaItem
+
     from app.config import Settings
     from app.db import Database
 
@@ -33,6 +36,11 @@ def is_current(db: Database) -> bool:
     with reading(db) as session:
         found = MigrationContext.configure(session.connection()).get_current_heads()
     return set(found) == set(ScriptDirectory.from_config(_config()).get_heads())
+
+
+def belongs(connection: Connection, thing: SchemaItem, *_: object) -> bool:
+    """Whether a part of the schema exists in this kind of database; autogenerate does not ask."""
+    return bool(thing.info.get("dialect", connection.dialect.name) == connection.dialect.name)
 
 
 def _run(settings: Settings, revision: str, *, up: bool) -> None:

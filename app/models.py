@@ -7,10 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, false
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, event, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app import words
 from app.db import Base, utcnow
+from app.words import Words
 
 DEFAULT_TENANT = "default"
 
@@ -89,7 +91,32 @@ class Tenant(Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
+    turn: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Quota(Base):
+    """What a tenant may use, None meaning no limit; and the requests that it made in the minute of its last one."""
+
+    __tablename__ = "quotas"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), ForeignKey("tenants.id"), primary_key=True)
+    requests_per_minute: Mapped[int | None]
+    jobs_per_month: Mapped[int | None]
+    minute: Mapped[datetime | None]
+    requests: Mapped[int] = mapped_column(default=0)
+
+
+class Usage(Base):
+    """What a tenant used in one month (UTC, as YYYY-MM)."""
+
+    __tablename__ = "usage"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), ForeignKey("tenants.id"), primary_key=True)
+    month: Mapped[str] = mapped_column(String(7), primary_key=True)
+    jobs: Mapped[int] = mapped_column(default=0)
+    audio_s: Mapped[float] = mapped_column(default=0.0)
+    device_s: Mapped[float] = mapped_column(default=0.0)
 
 
 class Song(Base):
@@ -98,8 +125,10 @@ class Song(Base):
     __tablename__ = "songs"
     __table_args__ = (
         UniqueConstraint("tenant_id", "key"),
+        Index(None, "tenant_id", "id"),
         Index(None, "tenant_id", "isrc"),
-        Index(None, "tenant_id", "artist"),
+        Index(None, "tenant_id", "artist_plain", "id"),
+        Index("ix_songs_words", "words", postgresql_using="gin", info={"dialect": "postgresql"}).ddl_if("postgresql"),
         _within("training_policy", TrainingPolicy),
     )
 
@@ -108,6 +137,8 @@ class Song(Base):
     key: Mapped[str] = mapped_column(String(200))
     title: Mapped[str] = mapped_column(String(500))
     artist: Mapped[str] = mapped_column(String(500))
+    artist_plain: Mapped[str | None] = mapped_column(Text, deferred=True)
+    words: Mapped[list[str] | None] = mapped_column(Words, deferred=True)
     isrc: Mapped[str | None] = mapped_column(String(12))
     iswc: Mapped[str | None] = mapped_column(String(11))
     upc: Mapped[str | None] = mapped_column(String(14))
@@ -120,6 +151,14 @@ class Song(Base):
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
 
     rights: Mapped[list[Right]] = relationship(lazy="raise", cascade="all, delete-orphan", order_by="Right.id")
+
+
+@event.listens_for(Song, "before_insert")
+@event.listens_for(Song, "before_update")
+def _searchable(_: object, __: object, song: Song) -> None:
+    """Derive what is searched from what is shown."""
+    song.artist_plain = words.plain(song.artist)
+    song.words = words.split(song.title, song.artist, song.key)
 
 
 class Right(Base):
@@ -181,6 +220,16 @@ class Attribution(Base):
         CheckConstraint("attempts >= 0", name="attempts"),
         CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
         Index(None, "tenant_id", "created_at", "id"),
+        Index(None, "tenant_id", "status", "created_at", "id"),
+        Index(None, "model_id", "created_at", "id"),
+        Index(None, "tenant_id", "audio_sha256"),
+        Index(
+            "uq_attributions_batch",
+            *("tenant_id", "batch", "custom_id"),
+            unique=True,
+            postgresql_where=text("batch IS NOT NULL"),
+            sqlite_where=text("batch IS NOT NULL"),
+        ),
         Index("ix_attributions_status_ring", "status", "next_ring_at"),
         Index("ix_attributions_status_lease", "status", "lease_until"),
         Index("ix_attributions_status_expiry", "status", "expires_at"),
@@ -188,7 +237,7 @@ class Attribution(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     tenant_id: Mapped[str] = _tenant()
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     status: Mapped[str] = mapped_column(String(16), default=Status.QUEUED)
     stage: Mapped[str | None] = mapped_column(String(16))
     progress: Mapped[float] = mapped_column(default=0.0)
@@ -196,6 +245,8 @@ class Attribution(Base):
     prompt: Mapped[str | None] = mapped_column(Text)
     external_id: Mapped[str | None] = mapped_column(String(200))
     repeats: Mapped[str | None] = mapped_column(String(36))
+    batch: Mapped[str | None] = mapped_column(String(100))
+    custom_id: Mapped[str | None] = mapped_column(String(200))
     top_k: Mapped[int]
     filename: Mapped[str | None] = mapped_column(String(300))
     audio_key: Mapped[str] = mapped_column(String(200))
@@ -240,7 +291,11 @@ class Influence(Base):
     __table_args__ = (
         CheckConstraint("share >= 0", name="share"),
         Index("ix_influences_attribution_rank", "attribution_id", "rank", unique=True),
-        Index("ix_influences_history", "tenant_id", "song_id", "created_at", "attribution_id"),
+        Index(
+            "ix_influences_history",
+            *("tenant_id", "song_id", "created_at", "attribution_id"),
+            postgresql_include=["share", "rank"],
+        ),
     )
 
     attribution_id: Mapped[str] = mapped_column(ForeignKey("attributions.id", ondelete="CASCADE"), primary_key=True)

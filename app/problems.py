@@ -1,5 +1,6 @@
 """Problem documents (RFC 9457): every answer that is not a success, whoever raised it."""
 
+import math
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -115,7 +116,8 @@ def _render(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
 
 
 async def _service_error(request: Request, error: ServiceError) -> Response:
-    return respond(request, error, {"Retry-After": "2"} if error.retryable else None)
+    wait = error.retry_after_s
+    return respond(request, error, None if wait is None else {"Retry-After": str(max(math.ceil(wait), 1))})
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:

@@ -12,7 +12,7 @@ from app.attributions.schemas import Attribution, InfluenceRow, Result
 from app.attributions.waiting import ENDED
 from app.catalogue.schemas import HistoryRow, ImportReport, Song
 from app.client import Watch
-from app.models import Stage, Status
+from app.models import Stage, Status, Usage
 
 PLAIN_WIDTH = 110
 
@@ -21,6 +21,16 @@ def console(*, stderr: bool = False) -> Console:
     """Return a console that is wide enough for a ranking where nobody says how wide it is."""
     plain = Console(stderr=stderr, highlight=False)
     return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
+
+
+def usage(out: Console, tenant: str, months: Iterable[Usage]) -> None:
+    """Show what a tenant used, a line a month."""
+    table = Table("month", title=f"Used by {escape(tenant)}", title_justify="left")
+    for name in ("jobs", "audio, s", "device, s"):
+        table.add_column(name, justify="right")
+    for each in months:
+        table.add_row(each.month, str(each.jobs), f"{each.audio_s:.1f}", f"{each.device_s:.1f}")
+    out.print(table)
 
 
 def error(out: Console, title: str, detail: str) -> None:

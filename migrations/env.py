@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alembic import context
@@ -9,6 +10,7 @@ from alembic import context
 import app.models  # noqa: F401 (fills the metadata)
 from app.config import settings
 from app.db import Base, engines
+from app.migrate import belongs
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,6 +22,7 @@ def run(connection: Connection) -> None:
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_server_default=True,
+        include_object=partial(belongs, connection),
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -10,12 +10,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Update, insert, or_, select, update
+from sqlalchemy import Update, insert, select, update
 
+from app.attributions import turns
 from app.attributions.states import move
 from app.db import now
 from app.errors import InvalidResult
 from app.models import Attribution, Influence, Model, Stage, Status, TrainingSong, new_id
+from app.usage import service as usage
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -53,12 +55,21 @@ class Claim:
 
 
 def claim(session: Session, *, attribution_id: str, worker_id: str, settings: Settings) -> Claim | None:
-    """Take a queued attribution whose time has come; None when it is taken, ended or not yet due."""
+    """Take the next in turn of the attributions that wait for the same model as this one; None when none is due."""
+    while (found := turns.next_waiting(session, attribution_id)) is not None:
+        taken = take(session, attribution_id=found, worker_id=worker_id, settings=settings)
+        if taken is not None:
+            turns.served(session, taken.tenant_id)
+            return taken
+    return None
+
+
+def take(session: Session, *, attribution_id: str, worker_id: str, settings: Settings) -> Claim | None:
+    """Take one queued attribution whose time has come; None when it is taken, ended or not yet due."""
     moment, token = now(session), new_id()
     taking = (
         move(Status.QUEUED, Status.RUNNING)
-        .where(Attribution.id == attribution_id, Attribution.expires_at > moment)
-        .where(or_(Attribution.not_before.is_(None), Attribution.not_before <= moment))
+        .where(Attribution.id == attribution_id, *turns.due(moment))
         .values(lease_token=token, lease_until=moment + timedelta(seconds=settings.lease_seconds))
         .values(worker_id=worker_id, attempts=Attribution.attempts + 1, started_at=moment)
         .values(stage=Stage.DECODING, progress=0.0)
@@ -133,6 +144,7 @@ def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
         values["audio_facts"] = outcome.audio_facts
     if not _end(session, claim, Status.SUCCEEDED, values):
         return False
+    usage.meter(session, claim.tenant_id, audio_s=float((outcome.audio_facts or {}).get("duration_s") or 0.0))
     if outcome.influences:
         session.execute(insert(Influence), _influences(session, claim, outcome))
     return True
@@ -206,13 +218,20 @@ def release(session: Session, *, claim: Claim) -> bool:
 def stop(session: Session, *, claim: Claim) -> bool:
     """End an attribution that was to be canceled; False when the lease was lost or no one asked."""
     canceling = move(Status.RUNNING, Status.CANCELED).where(Attribution.cancel_requested.is_(True))
-    ending = _held(canceling, claim).values(finished_at=now(session))
-    return session.scalars(ending.returning(Attribution.id)).one_or_none() is not None
+    return _metered(session, claim, _held(canceling, claim).values(finished_at=now(session)))
 
 
 def _end(session: Session, claim: Claim, target: Status, values: dict[str, Any]) -> bool:
-    ending = _held(move(Status.RUNNING, target), claim).values(values)
-    return session.scalars(ending.returning(Attribution.id)).one_or_none() is not None
+    return _metered(session, claim, _held(move(Status.RUNNING, target), claim).values(values))
+
+
+def _metered(session: Session, claim: Claim, ending: Update) -> bool:
+    """Whether an end was written; then the time that the attempt took counts as used."""
+    began = session.scalars(ending.returning(Attribution.started_at)).one_or_none()
+    if began is None:
+        return False
+    usage.meter(session, claim.tenant_id, device_s=max((now(session) - began).total_seconds(), 0.0))
+    return True
 
 
 def _held(statement: Update, claim: Claim) -> Update:

@@ -9,13 +9,13 @@ from typing import IO, Annotated
 from fastapi import APIRouter, Depends, File, Header, Query, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
 
-from app import errors
+from app import answers, errors
 from app.attributions import service
 from app.attributions.intake import Intake, submit
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, NewTrack, Result
 from app.attributions.waiting import ENDED, preferred_wait, until_ended
 from app.db import Database, reading, transaction
-from app.deps import CallerDep, Cursor, DatabaseDep, IntakeDep, Moment, PlaceDep, ReadDep, WriteDep
+from app.deps import CallerDep, Cursor, DatabaseDep, IntakeDep, Moment, PlaceDep, WriteDep
 from app.models import Status
 from app.problems import document
 
@@ -34,6 +34,8 @@ _REFUSALS = (
     errors.TooLong,
     errors.TooLarge,
     errors.NotAudio,
+    errors.TooManyRequests,
+    errors.QuotaExhausted,
 )
 _ACCEPTED = {
     "headers": {
@@ -107,14 +109,22 @@ async def create(
     "",
     operation_id="listAttributions",
     summary="List attributions, the newest first",
+    response_model=AttributionPage,
     responses=document(errors.BadCursor),
 )
 def listing(
-    session: ReadDep, caller: CallerDep, place: PlaceDep, wanted: Annotated[service.Listing, Depends(wanted_listing)]
-) -> AttributionPage:
+    database: DatabaseDep,
+    caller: CallerDep,
+    place: PlaceDep,
+    wanted: Annotated[service.Listing, Depends(wanted_listing)],
+) -> Response:
     """Show the caller's attributions by status, model and time."""
-    found = service.page(session, tenant_id=caller.tenant_id, listing=wanted, cursor=place.cursor, limit=place.limit)
-    return AttributionPage(items=[Attribution.of(row) for row in found.items], next_cursor=found.next_cursor)
+    with reading(database) as session:
+        found = service.page(
+            session, tenant_id=caller.tenant_id, listing=wanted, cursor=place.cursor, limit=place.limit
+        )
+    shown = [Attribution.of(row) for row in found.items]
+    return answers.json(AttributionPage(items=shown, next_cursor=found.next_cursor))
 
 
 @router.get(
@@ -142,27 +152,29 @@ async def get(
     "/{attribution_id}/influences",
     operation_id="listInfluences",
     summary="See the songs that influenced a track, best first",
+    response_model=InfluencePage,
     responses=document(errors.NotFound, errors.BadCursor),
 )
 def influences(
-    session: ReadDep,
+    database: DatabaseDep,
     caller: CallerDep,
     attribution_id: str,
     cursor: Cursor = None,
     limit: Annotated[int | None, Query(ge=1, le=200, description="Left out: the attribution's `top_k`.")] = None,
-) -> InfluencePage:
+) -> Response:
     """Show a part of the ranking. All ranked songs are kept: `next_cursor` leads beyond `top_k`."""
-    row = service.get(session, tenant_id=caller.tenant_id, attribution_id=attribution_id)
-    found = service.influences_page(
-        session, tenant_id=caller.tenant_id, attribution_id=attribution_id, cursor=cursor, limit=limit
-    )
-    return InfluencePage(
+    with reading(database) as session:
+        row, found = service.ranking(
+            session, tenant_id=caller.tenant_id, attribution_id=attribution_id, cursor=cursor, limit=limit
+        )
+    shown = InfluencePage(
         attribution_id=row.id,
         status=Status(row.status),
         result=Result.of(row),
         items=[InfluenceRow.of(influence) for influence in found.items],
         next_cursor=found.next_cursor,
     )
+    return answers.json(shown)
 
 
 @router.post(

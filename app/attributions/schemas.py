@@ -272,6 +272,7 @@ class AttributionPage(BaseModel):
 
 def influence_facts(row: Influence | SelectedRow[Any]) -> dict[str, Any]:
     """Return what is shown of an influence, an object or its columns, wherever it is shown."""
+    mirrored = row.check_mirrored
     return {
         "rank": row.rank,
         "score": row.score,
@@ -282,7 +283,7 @@ def influence_facts(row: Influence | SelectedRow[Any]) -> dict[str, Any]:
         "share_low": row.share_low,
         "share_high": row.share_high,
         "background_percentile": row.percentile,
-        "check": None if row.check_mirrored is None else Check(mirrored=row.check_mirrored, forward=row.check_forward),
+        "check": None if mirrored is None else {"mirrored": mirrored, "forward": row.check_forward},
         "matches": row.matches,
     }
 

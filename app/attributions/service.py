@@ -6,16 +6,18 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app import cursor as cursors
 from app import queue
 from app.attributions.states import move
 from app.audio import AudioFacts
+from app.cursor import PAGE_ROWS
 from app.db import now
 from app.errors import NotFound, UnknownMethod, UnknownModel
 from app.models import Attribution, Influence, Method, Model, Song, Status, new_id
+from app.usage import service as usage
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -34,6 +36,8 @@ class NewAttribution:
     external_id: str | None = None
     top_k: int = 10
     filename: str | None = None
+    batch: str | None = None
+    custom_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ def create(
 ) -> Attribution:
     """A queued attribution of a kept track; its message goes out after the commit.
 
-    Raises UnknownModel, UnknownMethod.
+    Raises UnknownModel, UnknownMethod, QuotaExhausted.
     """
+    usage.count_jobs(session, tenant_id, 1)
     model = resolve_model(session, tenant_id=tenant_id, name=request.model or settings.model_name)
     moment = now(session)
     attribution = Attribution(
@@ -98,6 +103,8 @@ def create(
         method=resolve_method(request.method),
         prompt=request.prompt,
         external_id=request.external_id,
+        batch=request.batch,
+        custom_id=request.custom_id,
         top_k=request.top_k,
         filename=request.filename,
         audio_key=audio.key,
@@ -149,34 +156,29 @@ def get(session: Session, *, tenant_id: str, attribution_id: str) -> Attribution
 
 
 def page(
-    session: Session, *, tenant_id: str, listing: Listing, cursor: str | None = None, limit: int = 50
+    session: Session, *, tenant_id: str, listing: Listing, cursor: str | None = None, limit: int = PAGE_ROWS
 ) -> Page[Attribution]:
     """Attributions, newest first, their models loaded; raises BadCursor."""
-    query = (
-        select(Attribution)
-        .join(Attribution.model)
-        .where(Attribution.tenant_id == tenant_id)
-        .options(contains_eager(Attribution.model))
-    )
+    query = select(Attribution).where(Attribution.tenant_id == tenant_id).options(joinedload(Attribution.model))
     if listing.status is not None:
         query = query.where(Attribution.status == listing.status)
     if listing.model is not None:
-        query = query.where(Model.name == listing.model)
+        named = select(Model.id).where(Model.tenant_id == tenant_id, Model.name == listing.model)
+        query = query.where(Attribution.model_id.in_(named))
     if listing.created_after is not None:
         query = query.where(Attribution.created_at > listing.created_after)
     if cursor is not None:
-        created, ident = cursors.decode("attributions", cursor, datetime, str)
-        same_instant = and_(Attribution.created_at == created, Attribution.id < ident)
-        query = query.where((Attribution.created_at < created) | same_instant)
+        place = tuple_(Attribution.created_at, Attribution.id)
+        query = query.where(place < cursors.decode("attributions", cursor, datetime, str))
     newest_first = query.order_by(Attribution.created_at.desc(), Attribution.id.desc())
     rows = session.scalars(newest_first.limit(limit + 1)).all()
     return cursors.page(rows, limit, lambda row: cursors.encode("attributions", row.created_at, row.id))
 
 
-def influences_page(
+def ranking(
     session: Session, *, tenant_id: str, attribution_id: str, cursor: str | None = None, limit: int | None = None
-) -> Page[Influence]:
-    """The influences of an attribution, best first, their songs loaded; raises NotFound, BadCursor.
+) -> tuple[Attribution, Page[Influence]]:
+    """An attribution and its influences, best first, their songs loaded; raises NotFound, BadCursor.
 
     Without a limit the page holds the `top_k` of the request. An attribution that has not succeeded has none.
     """
@@ -195,7 +197,7 @@ def influences_page(
         .order_by(Influence.rank)
         .limit(shown + 1)
     ).all()
-    return cursors.page(rows, shown, lambda row: cursors.encode(scope, row.rank))
+    return attribution, cursors.page(rows, shown, lambda row: cursors.encode(scope, row.rank))
 
 
 def cancel(session: Session, *, tenant_id: str, attribution_id: str) -> Attribution:

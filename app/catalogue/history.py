@@ -2,41 +2,30 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, Row, Select, String, bindparam, func, or_, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.catalogue.schemas import Bucket
-from app.cursor import Page, decode, encode
+from app.cursor import PAGE_ROWS, Page, decode, encode
 from app.cursor import page as cut
 from app.db import bucket_start
 from app.errors import InvalidRequest, NotFound, UnknownModel
 from app.models import Attribution, Influence, Model, Song
 
-# Columns, not objects: building three objects a row would take twice as long as all the rest.
-_SHOWN: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
-    Influence.created_at.label("at"),
-    Influence.rank,
-    Influence.score,
-    Influence.score_low,
-    Influence.score_high,
-    Influence.effect,
-    Influence.share,
-    Influence.share_low,
-    Influence.share_high,
-    Influence.percentile,
-    Influence.check_mirrored,
-    Influence.check_forward,
-    Influence.matches,
-    Attribution.method,
-    Attribution.id.label("attribution_id"),
-    Attribution.external_id,
-    Attribution.filename,
-    Attribution.created_at,
-    Model.id.label("model_id"),
-    Model.name.label("model_name"),
+_MODELS = select(Model.id).where(
+    Model.tenant_id == bindparam("tenant"), or_(Model.id == bindparam("model"), Model.name == bindparam("model"))
 )
+_NARROWING: dict[str, ColumnElement[bool]] = {
+    "since": Influence.created_at >= bindparam("since"),
+    "until": Influence.created_at < bindparam("until"),
+    "model": Influence.model_id.in_(_MODELS),
+    # As a pair, which an index can begin at; the same said with OR is read from the newest row on.
+    "after": tuple_(Influence.created_at, Influence.attribution_id)
+    < tuple_(bindparam("after", type_=Influence.created_at.type), bindparam("ident", type_=String())),
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +36,11 @@ class Wanted:
     since: datetime | None = None
     until: datetime | None = None
     model: str | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return what narrows the history, by the names of `_NARROWING`."""
+        given = {"since": self.since, "until": self.until, "model": self.model}
+        return {name: value for name, value in given.items() if value is not None}
 
     def __post_init__(self) -> None:
         if self.since and self.until and self.since >= self.until:
@@ -65,54 +59,72 @@ class Point:
 
 
 def page(
-    session: Session, *, tenant_id: str, wanted: Wanted, cursor: str | None = None, limit: int = 50
+    session: Session, *, tenant_id: str, wanted: Wanted, cursor: str | None = None, limit: int = PAGE_ROWS
 ) -> Page[Row[Any]]:
-    """Return a song's influences, newest first, as rows of `_SHOWN`; raises NotFound, BadCursor, UnknownModel."""
-    scope = f"history:{wanted.song_id}"
-    conditions = _conditions(session, tenant_id, wanted)
+    """Return a song's influences, newest first, as rows of `_shown`; raises NotFound, BadCursor, UnknownModel."""
+    scope, values = f"history:{wanted.song_id}", wanted.values()
+    place: dict[str, Any] = {}
     if cursor is not None:
-        moment, ident = decode(scope, cursor, datetime, str)
-        same_instant = and_(Influence.created_at == moment, Influence.attribution_id < ident)
-        conditions.append(or_(Influence.created_at < moment, same_instant))
-    query = (
-        select(*_SHOWN)
-        .join(Influence.attribution)
-        .join(Attribution.model)
-        .where(*conditions)
-        .order_by(Influence.created_at.desc(), Influence.attribution_id.desc())
-    )
-    found = session.execute(query.limit(limit + 1)).all()
+        values["after"], place["ident"] = decode(scope, cursor, datetime, str)
+    whose = {"tenant": tenant_id, "song": wanted.song_id}
+    found = session.execute(_page(*values), values | place | whose | {"rows": limit + 1}).all()
+    if not found:
+        _require(session, tenant_id, wanted)
     return cut(found, limit, lambda row: encode(scope, row.at, row.attribution_id))
+
+
+@lru_cache
+def _page(*given: str) -> Select[Any]:
+    """The statement of a page with these names given; building it anew would take a fifth of the whole request."""
+    newest = (Influence.created_at.desc(), Influence.attribution_id.desc())
+    inner = select(Influence).where(*_conditions(*given)).order_by(*newest).limit(bindparam("rows"))
+    # Cut before it is joined: else Postgres plans the joins, and their caches, for the whole history.
+    found = aliased(Influence, inner.subquery())
+    query = select(*_shown(found)).join(Attribution, Attribution.id == found.attribution_id)
+    joined = query.join(Model, Model.id == found.model_id)
+    return joined.order_by(found.created_at.desc(), found.attribution_id.desc())
+
+
+def _shown(found: type[Influence]) -> tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...]:
+    """Columns, not objects: building three objects a row would take twice as long as all the rest."""
+    return (
+        found.created_at.label("at"),
+        *(found.rank, found.score, found.score_low, found.score_high, found.effect),
+        *(found.share, found.share_low, found.share_high, found.percentile),
+        *(found.check_mirrored, found.check_forward, found.matches),
+        Attribution.method,
+        Attribution.id.label("attribution_id"),
+        *(Attribution.external_id, Attribution.filename, Attribution.created_at),
+        Model.id.label("model_id"),
+        Model.name.label("model_name"),
+    )
 
 
 def series(session: Session, *, tenant_id: str, wanted: Wanted, bucket: Bucket) -> list[Point]:
     """Return the history by day, week (from Monday) or month, oldest first; buckets without a track are left out."""
     start = bucket_start(session, Influence.created_at, bucket).label("bucket")
+    values = wanted.values()
     query = (
         select(start, func.count(), func.sum(Influence.share), func.max(Influence.share), func.min(Influence.rank))
-        .where(*_conditions(session, tenant_id, wanted))
+        .where(*_conditions(*values))
         .group_by("bucket")
         .order_by("bucket")
     )
-    return [Point(date.fromisoformat(row[0]), *row[1:]) for row in session.execute(query)]
+    rows = session.execute(query, values | {"tenant": tenant_id, "song": wanted.song_id})
+    points = [Point(date.fromisoformat(row[0]), *row[1:]) for row in rows]
+    if not points:
+        _require(session, tenant_id, wanted)
+    return points
 
 
-def _conditions(session: Session, tenant_id: str, wanted: Wanted) -> list[ColumnElement[bool]]:
+def _conditions(*given: str) -> tuple[ColumnElement[bool], ...]:
+    whose = (Influence.tenant_id == bindparam("tenant"), Influence.song_id == bindparam("song"))
+    return *whose, *(_NARROWING[name] for name in given)
+
+
+def _require(session: Session, tenant_id: str, wanted: Wanted) -> None:
+    """Where nothing was found, say whether that is because nothing could be: rows prove that song and model exist."""
     if session.scalar(select(Song.id).where(Song.id == wanted.song_id, Song.tenant_id == tenant_id)) is None:
         raise NotFound(f"there is no song {wanted.song_id}")
-    conditions = [Influence.tenant_id == tenant_id, Influence.song_id == wanted.song_id]
-    if wanted.since is not None:
-        conditions.append(Influence.created_at >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(Influence.created_at < wanted.until)
-    if wanted.model is not None:
-        conditions.append(Influence.model_id.in_(_model_ids(session, tenant_id, wanted.model)))
-    return conditions
-
-
-def _model_ids(session: Session, tenant_id: str, named: str) -> list[str]:
-    either = or_(Model.id == named, Model.name == named)
-    found = list(session.scalars(select(Model.id).where(Model.tenant_id == tenant_id, either)))
-    if not found:
-        raise UnknownModel(f"no model {named!r} is registered")
-    return found
+    if wanted.model is not None and session.scalar(_MODELS, {"tenant": tenant_id, "model": wanted.model}) is None:
+        raise UnknownModel(f"no model {wanted.model!r} is registered")

@@ -7,14 +7,13 @@ from typing import IO, Annotated, Any
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
 
-from app import errors
+from app import answers, errors
 from app.attributions.intake import Intake, keep, receive
 from app.catalogue import history, importing, service
 from app.catalogue.schemas import (
     Bucket,
     HistoryPage,
     HistoryPoint,
-    HistoryRow,
     HistorySeries,
     ImportReport,
     Song,
@@ -43,7 +42,9 @@ _CSV = "key,title,artist,isrc,rights\nk-1,Night Drive,The Examples,US-SKG-19-123
 async def filters(
     isrc: Annotated[str | None, Query(description="An ISRC in any notation.", examples=["US-SKG-19-12345"])] = None,
     artist: Annotated[str | None, Query(description="An artist's whole name; case does not matter.")] = None,
-    q: Annotated[str | None, Query(description="A part of the title, the artist or the key.")] = None,
+    q: Annotated[
+        str | None, Query(description="Words of the title, the artist or the key; each may be unfinished.")
+    ] = None,
 ) -> service.SongFilter:
     """Return which songs are asked for."""
     return service.SongFilter(isrc, artist, q)
@@ -80,14 +81,17 @@ def create(session: WriteDep, caller: CallerDep, facts: SongFacts, response: Res
     "",
     operation_id="listSongs",
     summary="Find songs by ISRC, artist or words",
+    response_model=SongPage,
     responses=document(errors.BadCursor),
 )
 def listing(
-    session: ReadDep, caller: CallerDep, place: PlaceDep, chosen: Annotated[service.SongFilter, Depends(filters)]
-) -> SongPage:
+    database: DatabaseDep, caller: CallerDep, place: PlaceDep, chosen: Annotated[service.SongFilter, Depends(filters)]
+) -> Response:
     """Show the catalogue's songs in the order of their creation."""
-    found = service.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
-    return SongPage(items=[Song.model_validate(song) for song in found.items], next_cursor=found.next_cursor)
+    with reading(database) as session:
+        found = service.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
+    items = [Song.model_validate(song) for song in found.items]
+    return answers.json(SongPage(items=items, next_cursor=found.next_cursor))
 
 
 @router.post(
@@ -152,27 +156,32 @@ async def put_audio(request: Request, intake: IntakeDep, caller: CallerDep, song
     "/{song_id}/influences",
     operation_id="listSongInfluences",
     summary="See the tracks that a song was found in, the newest first",
+    response_model=HistoryPage,
     responses=document(errors.NotFound, errors.BadCursor, errors.UnknownModel),
 )
-def influences(session: ReadDep, caller: CallerDep, place: PlaceDep, chosen: WantedDep) -> HistoryPage:
+def influences(database: DatabaseDep, caller: CallerDep, place: PlaceDep, chosen: WantedDep) -> Response:
     """Show when, in which tracks and with what score and share a song was found."""
-    found = history.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
-    return HistoryPage(items=[HistoryRow.of(row) for row in found.items], next_cursor=found.next_cursor)
+    with reading(database) as session:
+        found = history.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
+        shown = HistoryPage.of(found.items, found.next_cursor)
+    return answers.json(shown)
 
 
 @router.get(
     "/{song_id}/influence-history",
     operation_id="getSongInfluenceHistory",
     summary="See a song's influence over time",
+    response_model=HistorySeries,
     responses=document(errors.NotFound, errors.UnknownModel),
 )
 def influence_history(
-    session: ReadDep, caller: CallerDep, chosen: WantedDep, bucket: Annotated[Bucket, Query()] = "day"
-) -> HistorySeries:
+    database: DatabaseDep, caller: CallerDep, chosen: WantedDep, bucket: Annotated[Bucket, Query()] = "day"
+) -> Response:
     """Count a song's tracks and sum its shares by day, week or month (UTC)."""
-    points = history.series(session, tenant_id=caller.tenant_id, wanted=chosen, bucket=bucket)
+    with reading(database) as session:
+        points = history.series(session, tenant_id=caller.tenant_id, wanted=chosen, bucket=bucket)
     shown = [HistoryPoint.model_validate(point) for point in points]
-    return HistorySeries(song_id=chosen.song_id, bucket=bucket, points=shown)
+    return answers.json(HistorySeries(song_id=chosen.song_id, bucket=bucket, points=shown))
 
 
 def _keep_audio(intake: Intake, tenant_id: str, song_id: str, file: IO[bytes]) -> Song:

@@ -1,5 +1,6 @@
 """What the catalogue's routes take and answer: songs with their rights."""
 
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -192,21 +193,28 @@ class HistoryRow(BaseModel):
     check: Check | None
     matches: list[Match]
 
-    @classmethod
-    def of(cls, row: Row[Any]) -> Self:
-        """Return a row of `app.catalogue.history.page` as the interface shows it."""
-        track = TrackName(
-            id=row.attribution_id, external_id=row.external_id, filename=row.filename, created_at=row.created_at
-        )
-        model = ModelName(id=row.model_id, name=row.model_name)
-        return cls(at=row.at, attribution=track, model=model, method=row.method, **influence_facts(row))
-
 
 class HistoryPage(BaseModel):
     """The tracks that a song was found in, the newest first."""
 
     items: list[HistoryRow]
     next_cursor: str | None
+
+    @classmethod
+    def of(cls, rows: Iterable[Row[Any]], next_cursor: str | None) -> Self:
+        """Return rows of `app.catalogue.history.page` as the interface shows them, checked in one go."""
+        return cls.model_validate({"items": [_history_row(row) for row in rows], "next_cursor": next_cursor})
+
+
+def _history_row(row: Row[Any]) -> dict[str, Any]:
+    track = {
+        "id": row.attribution_id,
+        "external_id": row.external_id,
+        "filename": row.filename,
+        "created_at": row.created_at,
+    }
+    model = {"id": row.model_id, "name": row.model_name}
+    return {"at": row.at, "attribution": track, "model": model, "method": row.method, **influence_facts(row)}
 
 
 class HistoryPoint(BaseModel):

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, false, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
+from app import words
 from app.catalogue import identifiers
 from app.catalogue.schemas import SongChanges, SongFacts
-from app.cursor import Page, decode, encode
+from app.cursor import PAGE_ROWS, Page, decode, encode
 from app.cursor import page as cut
 from app.db import now
 from app.errors import Conflict, InvalidRequest, NotFound
@@ -21,7 +22,7 @@ _RIGHT_FIELDS = ("party", "role", "ipi", "isni", "share")
 
 @dataclass(frozen=True)
 class SongFilter:
-    """Which songs to list: an ISRC in any notation, an artist's whole name, a part of title, artist or key."""
+    """Which songs to list: an ISRC in any notation, an artist's whole name, words of title, artist or key."""
 
     isrc: str | None = None
     artist: str | None = None
@@ -67,10 +68,14 @@ def change(session: Session, *, tenant_id: str, song_id: str, changes: SongChang
 
 
 def page(
-    session: Session, *, tenant_id: str, wanted: SongFilter, cursor: str | None = None, limit: int = 50
+    session: Session, *, tenant_id: str, wanted: SongFilter, cursor: str | None = None, limit: int = PAGE_ROWS
 ) -> Page[Song]:
     """Return songs in order of their creation; raises BadCursor, InvalidRequest."""
-    query = select(Song).where(Song.tenant_id == tenant_id, *_conditions(wanted)).options(selectinload(Song.rights))
+    query = (
+        select(Song)
+        .where(Song.tenant_id == tenant_id, *_conditions(session, wanted))
+        .options(selectinload(Song.rights))
+    )
     if cursor is not None:
         (last,) = decode("songs", cursor, str)
         query = query.where(Song.id > last)
@@ -113,7 +118,7 @@ def _rights(tenant_id: str, dumped: list[dict[str, Any]]) -> list[Right]:
     return [Right(id=new_id(), tenant_id=tenant_id, **right) for right in dumped]
 
 
-def _conditions(wanted: SongFilter) -> list[ColumnElement[bool]]:
+def _conditions(session: Session, wanted: SongFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.isrc is not None:
         try:
@@ -121,8 +126,8 @@ def _conditions(wanted: SongFilter) -> list[ColumnElement[bool]]:
         except ValueError as error:
             raise InvalidRequest(f"isrc: {error}") from error
     if wanted.artist is not None:
-        conditions.append(func.lower(Song.artist) == func.lower(wanted.artist))
-    if wanted.q is not None:
-        columns = (Song.title, Song.artist, Song.key)
-        conditions.append(or_(*(column.icontains(wanted.q, autoescape=True) for column in columns)))
+        conditions.append(Song.artist_plain == words.plain(wanted.artist))
+    if wanted.q is not None and wanted.q.strip():
+        searched = words.split(wanted.q)
+        conditions.append(words.holding(session, Song.words, searched) if searched else false())
     return conditions

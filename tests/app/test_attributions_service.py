@@ -26,7 +26,7 @@ def settings(settings, valkey):
 
 def _succeed(db, settings, ident, result):
     with transaction(db) as session:
-        taken = lease.claim(session, attribution_id=ident, worker_id="w", settings=settings)
+        taken = lease.take(session, attribution_id=ident, worker_id="w", settings=settings)
         assert lease.complete(session, claim=taken, outcome=result)
 
 
@@ -62,7 +62,7 @@ def test_foreign_rows_do_not_exist(db, settings):
     register(db, tenant_id="other")
     mine, theirs = queue_one(db, settings), queue_one(db, settings, tenant_id="other")
     with transaction(db) as session:
-        for call in (service.get, service.cancel, service.influences_page):
+        for call in (service.get, service.cancel, service.ranking):
             with pytest.raises(NotFound):
                 call(session, **HERE, attribution_id=theirs)
         assert [row.id for row in service.page(session, **HERE, listing=Listing()).items] == [mine]
@@ -118,11 +118,11 @@ def test_influences_come_ranked_with_their_songs_and_top_k_limits_only_what_is_s
     register(db)
     ident = queue_one(db, settings, top_k=2)
     with reading(db) as session:
-        assert service.influences_page(session, **HERE, attribution_id=ident).items == ()
+        assert service.ranking(session, **HERE, attribution_id=ident)[1].items == ()
     _succeed(db, settings, ident, outcome())
     with reading(db) as session:
-        shown = service.influences_page(session, **HERE, attribution_id=ident)
-        rest = service.influences_page(session, **HERE, attribution_id=ident, cursor=shown.next_cursor)
+        _, shown = service.ranking(session, **HERE, attribution_id=ident)
+        _, rest = service.ranking(session, **HERE, attribution_id=ident, cursor=shown.next_cursor)
         total = session.scalar(select(func.sum(Influence.share)))
         row = service.get(session, **HERE, attribution_id=ident)
     assert [influence.song.key for influence in (*shown.items, *rest.items)] == list(KEYS)
@@ -139,13 +139,13 @@ def test_a_cursor_of_another_list_is_refused(db, settings):
     for ident in idents:
         _succeed(db, settings, ident, outcome())
     with reading(db) as session:
-        of_first = service.influences_page(session, **HERE, attribution_id=idents[0]).next_cursor
+        of_first = service.ranking(session, **HERE, attribution_id=idents[0])[1].next_cursor
         of_list = service.page(session, **HERE, listing=Listing(), limit=1).next_cursor
         for cursor in (of_list, "", "rubbish", "é", of_first[:-2]):
             with pytest.raises(BadCursor):
-                service.influences_page(session, **HERE, attribution_id=idents[0], cursor=cursor)
+                service.ranking(session, **HERE, attribution_id=idents[0], cursor=cursor)
         with pytest.raises(BadCursor):
-            service.influences_page(session, **HERE, attribution_id=idents[1], cursor=of_first)
+            service.ranking(session, **HERE, attribution_id=idents[1], cursor=of_first)
         with pytest.raises(BadCursor):
             service.page(session, **HERE, listing=Listing(), cursor=of_first)
 
@@ -167,7 +167,7 @@ def test_canceling_what_runs_asks_its_worker(db, settings):
     register(db)
     ident = queue_one(db, settings)
     with transaction(db) as session:
-        taken = lease.claim(session, attribution_id=ident, worker_id="w", settings=settings)
+        taken = lease.take(session, attribution_id=ident, worker_id="w", settings=settings)
     with transaction(db) as session:
         asked = service.cancel(session, **HERE, attribution_id=ident)
         assert (asked.status, asked.cancel_requested) == ("running", True)

@@ -26,7 +26,7 @@ PICK = some.integers(0, 999)
 
 def _claim(db, settings, ident):
     with transaction(db) as session:
-        return lease.claim(session, attribution_id=ident, worker_id="w", settings=settings)
+        return lease.take(session, attribution_id=ident, worker_id="w", settings=settings)
 
 
 def _row(db, ident):

@@ -5,12 +5,14 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
+from app.attributions import batch_schemas as batches
 from app.attributions import schemas as attributions
 from app.catalogue import model_schemas as models
 from app.catalogue import schemas as catalogue
 from app.config import Settings
 from app.main import create_app
 from app.problems import Problem
+from app.usage import schemas as usage
 
 OPERATIONS = {
     "createAttribution": ("post", "/v1/attributions"),
@@ -29,6 +31,10 @@ OPERATIONS = {
     "getSongInfluenceHistory": ("get", "/v1/songs/{song_id}/influence-history"),
     "listModels": ("get", "/v1/models"),
     "getModel": ("get", "/v1/models/{model}"),
+    "addToBatch": ("post", "/v1/batches"),
+    "getBatch": ("get", "/v1/batches/{batch}"),
+    "listBatchItems": ("get", "/v1/batches/{batch}/items"),
+    "getUsage": ("get", "/v1/usage"),
     "getHealth": ("get", "/healthz"),
     "getReadiness": ("get", "/readyz"),
     "getMetrics": ("get", "/metrics"),
@@ -45,6 +51,11 @@ SCHEMAS = [
     catalogue.SongChanges,
     catalogue.SongFacts,
     models.Model,
+    batches.Batch,
+    batches.BatchItem,
+    batches.BatchReceipt,
+    batches.NewItem,
+    usage.TenantUsage,
     Problem,
 ]
 
@@ -102,6 +113,7 @@ def test_bodies_are_described_as_they_are_sent(described):
     }
     assert sent == {
         "createAttribution": ["multipart/form-data"],
+        "addToBatch": ["multipart/form-data"],
         "createSong": ["application/json"],
         "changeSong": ["application/json"],
         "importSongs": ["text/csv"],

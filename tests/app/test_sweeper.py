@@ -55,7 +55,7 @@ def test_what_waits_is_rung_for(database: Database, quick: Settings, waiting: st
 
 def test_an_abandoned_job_waits_again(database: Database, quick: Settings, waiting: str) -> None:
     with transaction(database) as session:
-        assert lease.claim(session, attribution_id=waiting, worker_id=new_id(), settings=quick)
+        assert lease.take(session, attribution_id=waiting, worker_id=new_id(), settings=quick)
     stop = threading.Event()
     thread = threading.Thread(target=sweeper.run, args=(quick, stop))
     thread.start()

@@ -56,7 +56,7 @@ def model_folder(
 def complete(database: Database, settings: Any, ident: str, shares: Sequence[float] = SHARES) -> None:
     """Do a worker's part: claim, then hand in a ranking of the first songs with these shares."""
     with transaction(database) as session:
-        held = lease.claim(session, attribution_id=ident, worker_id=new_id(), settings=settings)
+        held = lease.take(session, attribution_id=ident, worker_id=new_id(), settings=settings)
     assert held is not None
     rows = [
         OutcomeRow(
@@ -88,7 +88,7 @@ def complete(database: Database, settings: Any, ident: str, shares: Sequence[flo
 def fail(database: Database, settings: Any, ident: str, error: ErrorInfo) -> None:
     """Do a worker's part, badly."""
     with transaction(database) as session:
-        held = lease.claim(session, attribution_id=ident, worker_id=new_id(), settings=settings)
+        held = lease.take(session, attribution_id=ident, worker_id=new_id(), settings=settings)
         assert held is not None
         assert lease.fail(session, claim=held, error=error, retry=False, settings=settings)
 

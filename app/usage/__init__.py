@@ -1,0 +1,1 @@
+"""What tenants use, and how much of it they may."""
