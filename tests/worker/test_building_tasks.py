@@ -104,7 +104,7 @@ def child_of(builder: Running) -> int:
     """The pid of the process that does the work."""
     children = Path(f"/proc/{builder.process.pid}/task/{builder.process.pid}/children")
     pids = (int(pid) for pid in children.read_text().split())
-    return next(pid for pid in pids if b"tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return next(pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def kill_in_the_middle(site: Site, ident: str, among: list[Running]) -> str:
