@@ -62,6 +62,11 @@ def merged(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def history(path: Path) -> float | None:
+    """Return what `bench.history` measured at the 99th percentile; None where it has not run."""
+    return float(json.loads(path.read_text())["history_p99_ms"]) if path.exists() else None
+
+
 def _query(results: Results, name: str) -> dict[str, Any] | None:
     """Say what a query takes: ranked rows, and ranked rows with the finite-step check."""
     made = results.get(f"{name}-query", {})
@@ -104,8 +109,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", type=Path, help="folders of parts")
     parser.add_argument("--out", type=Path, default=hardware.RESULTS / "scale.json", help="result file (%(default)s)")
     parser.add_argument("--images", type=Path, default=hardware.ROOT / "docs" / "images", help="folder of pictures")
+    parser.add_argument(
+        "--history", type=Path, default=hardware.RESULTS / "history.json", help="of `bench.history` (%(default)s)"
+    )
     given = parser.parse_args(words)
-    result = merged(collected(given.folders))
+    result = merged(collected(given.folders)) | {"history_p99_ms": history(given.history)}
     print(f"written to {hardware.save(given.out, result)}")
     for path in draw(result, given.images):
         print(f"drawn {path}")

@@ -51,7 +51,11 @@ def test_a_failing_part_is_recorded_and_the_next_one_runs(tmp_path: Path):
 
 def test_parts_merge_into_one_result_with_pictures(measured: Path, tmp_path: Path):
     out = tmp_path / "scale.json"
-    assert merge([str(measured), "--out", str(out), "--images", str(tmp_path)]) == 0
+    history = tmp_path / "history.json"
+    history.write_text(json.dumps({"history_p99_ms": 12.5}))
+    words = [str(measured), "--out", str(out), "--images", str(tmp_path), "--history", str(history)]
+    assert merge(words) == 0
+    assert json.loads(out.read_text())["history_p99_ms"] == 12.5
     made = json.loads(out.read_text())
     for name in ("starter", "full_size"):
         query = made["query"][name]
