@@ -18,7 +18,7 @@ from app.config import Settings
 from app.db import Database, reading
 from app.models import Worker
 
-PATIENCE = 300.0
+PATIENCE = 120.0
 Seen = TypeVar("Seen")
 
 QUICK: Mapping[str, Any] = {

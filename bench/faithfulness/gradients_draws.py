@@ -8,37 +8,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from worker.attribution.noise import Drawn
+
 if TYPE_CHECKING:
     from worker.attribution.noise import Grid
     from worker.attribution.types import Conditioning, Model, Params
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Draws (t_d, ε_d) that stand in for a `Grid` in a `Probe`: level [d] float64, epsilon [d, c, f]."""
-
-    level: Tensor
-    epsilon: Tensor
+class Draws(Drawn):
+    """Draws made once that can be taken apart by their noise level."""
 
     @classmethod
     def of(cls, grid: Grid, shape: tuple[int, int], device: torch.device) -> Draws:
         """Make all draws of `grid` for segments of `shape` (c, f)."""
         return cls(grid.levels().to(device), grid.noise(shape).to(device))
-
-    @property
-    def draws(self) -> int:
-        """How many there are."""
-        return len(self.level)
-
-    def levels(self) -> Tensor:
-        """Return t_d: [d]."""
-        return self.level
-
-    def noise(self, shape: tuple[int, int]) -> Tensor:
-        """Return ε_d: [d, c, f]; raises ValueError for a shape that they were not made for."""
-        if tuple(self.epsilon.shape[1:]) != tuple(shape):
-            raise ValueError(f"these draws are of shape {list(self.epsilon.shape[1:])}, not {list(shape)}")
-        return self.epsilon
 
     def subset(self, positions: range) -> Draws:
         """Return the draws at `positions`."""

@@ -193,7 +193,9 @@ def _removed(result: Found) -> Iterable[tuple[str, str, bool]]:
         if rivals:
             best = max(rivals, key=lambda name: rivals[name]["value"])
             told = f"{best}: {plain(rivals[best])} % more than ours"
-            yield f"leaving {count} out: more than any rival's", told, rivals[best]["value"] < 0
+            asked = f"leaving {count} out: more than any rival's"
+            yield f"{asked}, on average", told, rivals[best]["value"] < 0
+            yield f"{asked}, intervals apart (not asked)", told, rivals[best]["high"] < 0
 
 
 def _copied(result: Found) -> Iterable[tuple[str, str, bool]]:
