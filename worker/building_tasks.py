@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from app.builds import lease
 from app.builds.service import CUT, MERGE, TASK
 from app.config import Settings, settings
 from app.db import Database, engines, reading, transaction
-from app.errors import DatabaseUnavailable, InvalidModel, ServiceError
+from app.errors import InvalidModel, ServiceError
 from app.models import new_id
 from app.storage import Storage
 from worker.renewal import LeaseLost, Leaving, Renewal
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from worker.workshop import Workshop
 
-AGAIN_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -131,16 +129,11 @@ class _Job:
         self._write("failed", lambda s: lease.fail(s, claim=claim, error=info, retry=retry, settings=known))
 
     def _write(self, end: str, write: Callable[[Session], bool]) -> None:
-        """Write the end; while the database is away, keep trying for as long as the lease may hold."""
-        while not self._renewal.lost:
-            try:
-                with transaction(self._held.db) as session:
-                    written = write(session)
-            except DatabaseUnavailable:
-                time.sleep(AGAIN_SECONDS)
-                continue
+        written = self._renewal.write(write)
+        if written is None:
+            self._log.warning("lease lost before the end was written", end=end)
+        else:
             self._log.info(end if written else "too late: the piece had left this builder", end=end)
-            return
 
 
 def _verdict(error: Exception) -> tuple[ErrorInfo, bool]:

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.attributions.lease import Beat
 from app.attributions.lease import beat as attribution_beat
@@ -18,6 +19,9 @@ from app.models import Stage
 
 SHORTEST_SECONDS = 0.25
 """At most one renewal in this time, however fast stages follow each other."""
+
+AGAIN_SECONDS = 1.0
+"""Between two attempts to write an end while the database is away."""
 
 _log = structlog.get_logger(__name__)
 
@@ -90,6 +94,19 @@ class Renewal:
     def progress(self, done: float) -> None:
         """Note how far the job is, from 0 to 1. Raises as `report` does."""
         self._note((None, done))
+
+    def write(self, end: Callable[[Session], bool]) -> bool | None:
+        """Write the job's end; while the database is away, keep trying for as long as the lease may hold.
+
+        Returns whether the end was still this holder's to write, None where the lease was lost before.
+        """
+        while not self.lost:
+            try:
+                with transaction(self._db) as session:
+                    return end(session)
+            except DatabaseUnavailable:
+                time.sleep(AGAIN_SECONDS)
+        return None
 
     def _note(self, at: tuple[Stage | None, float | None]) -> None:
         if self._at != at:

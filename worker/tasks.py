@@ -16,7 +16,7 @@ from app.attributions.outcome import Check, ErrorInfo, Interval, Outcome, Outcom
 from app.attributions.service import TASK
 from app.audio import Decoded, Limits, decode
 from app.db import transaction
-from app.errors import DatabaseUnavailable, ServiceError, Unavailable
+from app.errors import ServiceError, Unavailable
 from app.models import Stage, Verdict
 from worker.celery import celery
 from worker.renewal import Canceled, LeaseLost, Leaving, Renewal
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from worker.engine import Engine, Query, Ranking
 
-AGAIN_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -122,17 +121,11 @@ class _Job:
         )
 
     def _write(self, end: str, write: Callable[[Session], bool]) -> None:
-        """Write the end; while the database is away, keep trying for as long as the lease may hold."""
-        while not self._renewal.lost:
-            try:
-                with transaction(self._held.db) as session:
-                    written = write(session)
-            except DatabaseUnavailable:
-                time.sleep(AGAIN_SECONDS)
-                continue
+        written = self._renewal.write(write)
+        if written is None:
+            self._log.warning("lease lost before the end was written", end=end)
+        else:
             self._log.info(end if written else "too late: the job had left this worker", end=end)
-            return
-        self._log.warning("lease lost before the end was written", end=end)
 
 
 def _verdict(error: Exception) -> tuple[ErrorInfo, bool]:
