@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from app import indexing, show
 from app.builds.service import Standing
+from app.cli import options
 from app.config import Settings
 from app.indexing import Wanted
 
@@ -29,7 +29,7 @@ def encode(
     without: Annotated[Path | None, typer.Option(exists=True, help="A training set whose songs are left out.")] = None,
 ) -> None:
     """Encode the songs that a model was trained on, as its songs.csv names them."""
-    indexing.encode(folder, audio, out, without, _say)
+    indexing.encode(folder, audio, out, without, options.say)
 
 
 @index.command()
@@ -116,7 +116,7 @@ class _Lines:
         end = f", until about {seen.eta:%Y-%m-%d %H:%M} UTC" if seen.eta else ""
         line = f"{seen.name}: {seen.status}, {seen.progress:.0%} ({seen.pieces_done} of {seen.pieces} pieces{end})"
         if line != self._told:
-            _say(line)
+            options.say(line)
         self._told = line
 
 
@@ -134,8 +134,4 @@ def _follow(named: str) -> None:
 
 
 def _change(folder: Path, name: str | None, *what: str) -> None:
-    indexing.change(Settings(), folder, name, what, _say)
-
-
-def _say(line: str) -> None:
-    show.console().print(escape(line), soft_wrap=True)
+    indexing.change(Settings(), folder, name, what, options.say)

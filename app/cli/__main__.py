@@ -1,0 +1,5 @@
+"""Run the command: `python -m app.cli`."""
+
+from app.cli import main
+
+main()

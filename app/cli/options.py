@@ -1,0 +1,44 @@
+"""What several commands are given, and how they speak."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from app import show
+from app.config import Settings
+
+Url = Annotated[str | None, typer.Option(envvar="ROOTNOTE_URL", help="Where the service is; by default, here.")]
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
+
+
+def settings(**given: Any) -> Settings:
+    """Return the settings of the environment, changed by the options that were given."""
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def address(given: str | None) -> str:
+    """Return where the service is."""
+    here = settings()
+    return given or f"http://{here.host}:{here.port}"
+
+
+def say(line: str) -> None:
+    """Print one line as it is."""
+    show.console().print(escape(line), soft_wrap=True)
+
+
+def until_signal() -> threading.Event:
+    """Return what SIGINT or SIGTERM set; a second one ends the process the default way."""
+    stop = threading.Event()
+
+    def ask(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    return stop

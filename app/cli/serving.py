@@ -1,0 +1,37 @@
+"""Commands that run the service, or a part of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import demo as demonstration
+from app import logs, show, sweeper
+from app import up as embedded
+from app.cli import options
+
+
+def up(
+    port: Annotated[int | None, typer.Option(help="Port of the API.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the API.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
+) -> None:
+    """Start the service on the embedded set-up and keep serving."""
+    embedded.serve(options.settings(port=port, host=host, data_dir=data), options.say, options.until_signal())
+
+
+def demo() -> None:
+    """Generate a track, post it to a service of its own, show which songs are behind it."""
+    demonstration.run(options.settings(), show.console())
+
+
+def migrate_() -> None:
+    """Bring the database to the newest version and register the models of the settings."""
+    embedded.prepare(options.settings(), options.say)
+
+
+def sweep() -> None:
+    """Run the sweeper: ring again for waiting jobs, end lapsed leases."""
+    settings = options.settings()
+    logs.configure(settings)
+    sweeper.run(settings, options.until_signal())

@@ -1,0 +1,32 @@
+"""The tables. What belongs to a tenant says so in its row; ids are UUIDv7 strings, which sort by time of creation."""
+
+from app.models.attributions import Attribution, Influence, Method, Stage, Status, Verdict
+from app.models.builds import Build, BuildPiece, Making
+from app.models.catalogue import Right, Song, TrainingPolicy
+from app.models.columns import new_id
+from app.models.tenants import DEFAULT_TENANT, Quota, Tenant, Usage
+from app.models.training import Model, TrainingSong
+from app.models.workers import Worker
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "Attribution",
+    "Build",
+    "BuildPiece",
+    "Influence",
+    "Making",
+    "Method",
+    "Model",
+    "Quota",
+    "Right",
+    "Song",
+    "Stage",
+    "Status",
+    "Tenant",
+    "TrainingPolicy",
+    "TrainingSong",
+    "Usage",
+    "Verdict",
+    "Worker",
+    "new_id",
+]
