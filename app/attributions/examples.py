@@ -50,6 +50,7 @@ ATTRIBUTION: dict[str, Any] = {
     "model": {"id": ID, "name": "starter"},
     "prompt": "slow piano",
     "external_id": "render-77",
+    "counted": True,
     "repeats": None,
     "top_k": 10,
     "audio": {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Update, insert, select, update
 
-from app.attributions import turns
+from app.attributions import counting, turns
 from app.attributions.states import move
 from app.db import now
 from app.errors import InvalidResult
@@ -119,8 +119,9 @@ def beat(
 
 
 def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
-    """Write the influences and end the attribution, together; False when the lease was lost and nothing was written.
+    """Write the influences and end the attribution, together, counted if its track is not yet.
 
+    False when the lease was lost and nothing was written.
     Raises InvalidResult when a song is not in the model's training set.
     """
     moment = now(session)
@@ -145,12 +146,13 @@ def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
     if not _end(session, claim, Status.SUCCEEDED, values):
         return False
     usage.meter(session, claim.tenant_id, audio_s=float((outcome.audio_facts or {}).get("duration_s") or 0.0))
+    counted = counting.count(session, claim.id)
     if outcome.influences:
-        session.execute(insert(Influence), _influences(session, claim, outcome))
+        session.execute(insert(Influence), _influences(session, claim, outcome, counted=counted))
     return True
 
 
-def _influences(session: Session, claim: Claim, outcome: Outcome) -> list[dict[str, Any]]:
+def _influences(session: Session, claim: Claim, outcome: Outcome, *, counted: bool) -> list[dict[str, Any]]:
     training = select(TrainingSong.key, TrainingSong.song_id).where(TrainingSong.model_id == claim.model_id)
     songs = dict(session.execute(training).all())
     unknown = [row.key for row in outcome.influences if row.key not in songs]
@@ -160,6 +162,7 @@ def _influences(session: Session, claim: Claim, outcome: Outcome) -> list[dict[s
         "attribution_id": claim.id,
         "tenant_id": claim.tenant_id,
         "model_id": claim.model_id,
+        "counted": counted,
         "created_at": now(session),
     }
     return [

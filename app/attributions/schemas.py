@@ -186,6 +186,9 @@ class Attribution(BaseModel):
     model: ModelName
     prompt: str | None
     external_id: str | None
+    counted: bool = Field(
+        description="Whether sums are made of this one: of a track's attributions by one model, the first to succeed."
+    )
     repeats: str | None = Field(description="The attribution whose track this is again; null for an upload.")
     top_k: int
     audio: Audio

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app import cursor as cursors
 from app import queue
+from app.attributions.counting import counts_as
 from app.attributions.states import move
 from app.audio import AudioFacts
 from app.cursor import PAGE_ROWS
@@ -103,6 +104,7 @@ def create(
         method=resolve_method(request.method),
         prompt=request.prompt,
         external_id=request.external_id,
+        counts_as=counts_as(model.name, request.external_id, audio.sha256),
         batch=request.batch,
         custom_id=request.custom_id,
         top_k=request.top_k,

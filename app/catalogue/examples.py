@@ -50,4 +50,5 @@ HISTORY_ROW: dict[str, Any] = {name: value for name, value in ROW.items() if nam
     },
     "model": {"id": ID, "name": "starter"},
     "method": "index",
+    "counted": True,
 }

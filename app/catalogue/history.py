@@ -49,7 +49,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Point:
-    """One bucket of a history: its first day (UTC), the tracks in it, and the shares that the song had in them."""
+    """One bucket of a history: its first day (UTC), the counted tracks in it, and the song's shares in them."""
 
     start: date
     attributions: int
@@ -91,7 +91,7 @@ def _shown(found: type[Influence]) -> tuple[ColumnElement[Any] | InstrumentedAtt
         found.created_at.label("at"),
         *(found.rank, found.score, found.score_low, found.score_high, found.effect),
         *(found.share, found.share_low, found.share_high, found.percentile),
-        *(found.check_mirrored, found.check_forward, found.matches),
+        *(found.check_mirrored, found.check_forward, found.matches, found.counted),
         Attribution.method,
         Attribution.id.label("attribution_id"),
         *(Attribution.external_id, Attribution.filename, Attribution.created_at),
@@ -101,12 +101,12 @@ def _shown(found: type[Influence]) -> tuple[ColumnElement[Any] | InstrumentedAtt
 
 
 def series(session: Session, *, tenant_id: str, wanted: Wanted, bucket: Bucket) -> list[Point]:
-    """Return the history by day, week (from Monday) or month, oldest first; buckets without a track are left out."""
+    """Return the history by day, week (from Monday) or month, oldest first; only what counts is summed."""
     start = bucket_start(session, Influence.created_at, bucket).label("bucket")
     values = wanted.values()
     query = (
         select(start, func.count(), func.sum(Influence.share), func.max(Influence.share), func.min(Influence.rank))
-        .where(*_conditions(*values))
+        .where(*_conditions(*values), Influence.counted)
         .group_by("bucket")
         .order_by("bucket")
     )

@@ -177,7 +177,7 @@ def influences(database: DatabaseDep, caller: CallerDep, place: PlaceDep, chosen
 def influence_history(
     database: DatabaseDep, caller: CallerDep, chosen: WantedDep, bucket: Annotated[Bucket, Query()] = "day"
 ) -> Response:
-    """Count a song's tracks and sum its shares by day, week or month (UTC)."""
+    """Count a song's tracks, each once for each model, and sum its shares by day, week or month (UTC)."""
     with reading(database) as session:
         points = history.series(session, tenant_id=caller.tenant_id, wanted=chosen, bucket=bucket)
     shown = [HistoryPoint.model_validate(point) for point in points]

@@ -181,6 +181,7 @@ class HistoryRow(BaseModel):
     attribution: TrackName
     model: ModelName
     method: Method
+    counted: bool = Field(description="Whether it is summed: a track that was sent twice counts once for each model.")
     rank: int
     score: float = Field(description="Raw; comparable within one model and index.")
     score_low: float | None
@@ -214,11 +215,12 @@ def _history_row(row: Row[Any]) -> dict[str, Any]:
         "created_at": row.created_at,
     }
     model = {"id": row.model_id, "name": row.model_name}
-    return {"at": row.at, "attribution": track, "model": model, "method": row.method, **influence_facts(row)}
+    how = {"method": row.method, "counted": row.counted}
+    return {"at": row.at, "attribution": track, "model": model, **how, **influence_facts(row)}
 
 
 class HistoryPoint(BaseModel):
-    """One bucket of a song's history."""
+    """One bucket of a song's history; a track that was sent twice counts once for each model."""
 
     model_config = ConfigDict(
         from_attributes=True,

@@ -73,6 +73,13 @@ class Attribution(Base):
             postgresql_where=text("batch IS NOT NULL"),
             sqlite_where=text("batch IS NOT NULL"),
         ),
+        Index(
+            "uq_attributions_counted",
+            *("tenant_id", "counts_as"),
+            unique=True,
+            postgresql_where=text("counted"),
+            sqlite_where=text("counted"),
+        ),
         Index("ix_attributions_status_ring", "status", "next_ring_at"),
         Index("ix_attributions_status_lease", "status", "lease_until"),
         Index("ix_attributions_status_expiry", "status", "expires_at"),
@@ -87,6 +94,8 @@ class Attribution(Base):
     method: Mapped[str] = mapped_column(String(16))
     prompt: Mapped[str | None] = mapped_column(Text)
     external_id: Mapped[str | None] = mapped_column(String(200))
+    counts_as: Mapped[str] = mapped_column(String(64), default=new_id, server_default="unnamed")
+    counted: Mapped[bool] = mapped_column(default=False, server_default=false())
     repeats: Mapped[str | None] = mapped_column(String(36))
     batch: Mapped[str | None] = mapped_column(String(100))
     custom_id: Mapped[str | None] = mapped_column(String(200))
@@ -128,7 +137,10 @@ class Attribution(Base):
 
 
 class Influence(Base):
-    """One row of a result: a song's part in a track. `created_at` is the attribution's end: the time in the history."""
+    """One row of a result: a song's part in a track.
+
+    `created_at` is the attribution's end: the time in the history; `counted` is the attribution's.
+    """
 
     __tablename__ = "influences"
     __table_args__ = (
@@ -137,7 +149,7 @@ class Influence(Base):
         Index(
             "ix_influences_history",
             *("tenant_id", "song_id", "created_at", "attribution_id"),
-            postgresql_include=["share", "rank"],
+            postgresql_include=["share", "rank", "counted"],
         ),
     )
 
@@ -154,6 +166,7 @@ class Influence(Base):
     share_low: Mapped[float | None]
     share_high: Mapped[float | None]
     percentile: Mapped[float]
+    counted: Mapped[bool] = mapped_column(default=False, server_default=false())
     check_mirrored: Mapped[float | None]
     check_forward: Mapped[float | None]
     matches: Mapped[list[dict[str, Any]]] = mapped_column(default=list)

@@ -35,11 +35,11 @@ _COLUMNS = {
     "attributions": (
         "id, tenant_id, model_id, status, progress, method, external_id, top_k, filename, audio_key, audio_sha256,"
         " audio_bytes, audio_facts, attempts, rings, unattributed, reliability, timings, details, created_at,"
-        " started_at, finished_at, expires_at"
+        " started_at, finished_at, expires_at, counts_as, counted"
     ),
     "influences": (
         "attribution_id, song_id, tenant_id, model_id, rank, score, score_low, score_high, effect, share, share_low,"
-        " share_high, percentile, check_mirrored, check_forward, matches, created_at"
+        " share_high, percentile, check_mirrored, check_forward, matches, created_at, counted"
     ),
 }
 
@@ -165,7 +165,8 @@ def _attributions(_: Sizes, start: int, stop: int) -> Iterator[str]:
         yield (
             f"{track_id(number)}\t{TENANT}\t{model_id(number % MODELS)}\tsucceeded\t1\tindex\trender-{number}\t10"
             f"\ttrack-{number}.wav\tdefault/{number:064x}\t{number:064x}\t5292044\t{facts}\t1\t0\t0.4"
-            f'\t{{"draws": 0.93, "verdict": "good"}}\t{seconds}\t{details}\t{at}\t{at}\t{at}\t{at}\n'
+            f'\t{{"draws": 0.93, "verdict": "good"}}\t{seconds}\t{details}\t{at}\t{at}\t{at}\t{at}'
+            f"\t{number:064x}\ttrue\n"
         )
 
 
@@ -181,7 +182,7 @@ def _influences(sizes: Sizes, start: int, stop: int) -> Iterator[str]:
             yield (
                 f"{track_id(number)}\t{song_id(song)}\t{fixed}\t{rank}\t{part + 10 - rank}\t{part + 9 - rank}"
                 f"\t{part + 11 - rank}\t{share / 3}\t{share}\t{share / 2}\t{2 * share}\t{99 * part}"
-                f"\t{part if rank < 4 else _NULL}\t{share if rank < 4 else _NULL}\t{_matches(rank, part)}\t{at}\n"
+                f"\t{part if rank < 4 else _NULL}\t{share if rank < 4 else _NULL}\t{_matches(rank, part)}\t{at}\ttrue\n"
             )
 
 

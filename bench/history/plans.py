@@ -36,7 +36,7 @@ docs/database.md`; times are those of one run on a warm database and say less th
   shows. The place is compared as a pair, `(created_at, id) < (…, …)`; said with `OR`, the
   index would be read from its end.
 - A song's history is one statement. Only an empty one needs a second, to tell a song without influences from no song.
-- The index of the history also holds share and rank: the series over time is read from it alone.
+- The index of the history also holds share, rank and whether the track counts: the series is read from it alone.
 - Words are searched in a `tsvector` under a GIN index. The service folds them (case, accents, width), not a
   dictionary, and each word of a query is the beginning of a word. No extension is needed. On SQLite, where catalogues
   are small, the same words are looked for in a text column, in the order of the list: a search reads a tenant's songs

@@ -93,19 +93,21 @@ def fail(database: Database, settings: Any, ident: str, error: ErrorInfo) -> Non
         assert lease.fail(session, claim=held, error=error, retry=False, settings=settings)
 
 
-def add_found(database: Database, model_id: str, song_id: str, moments: Sequence[datetime]) -> list[str]:
-    """Ended attributions in which a song was found, one at each instant; returns their ids."""
+def add_found(
+    database: Database, model_id: str, song_id: str, moments: Sequence[datetime], *, counted: bool = True
+) -> list[str]:
+    """Ended attributions of different tracks in which a song was found, one at each instant; returns their ids."""
     idents = [new_id() for _ in moments]
     with transaction(database) as session:
         for ident, moment in zip(idents, moments, strict=True):
             ended = {"created_at": moment, "finished_at": moment, "expires_at": moment, "status": Status.SUCCEEDED}
             audio = {"audio_key": "k", "audio_sha256": digest("d"), "audio_bytes": 1}
-            owner = {"tenant_id": DEFAULT_TENANT, "model_id": model_id}
+            owner = {"tenant_id": DEFAULT_TENANT, "model_id": model_id, "counted": counted}
             session.add(Attribution(id=ident, method="index", top_k=10, **ended, **audio, **owner))
         session.flush()
         for place, (ident, moment) in enumerate(zip(idents, moments, strict=True), 1):
             found = {"rank": place, "score": 1.0, "share": 0.25, "percentile": 50.0, "created_at": moment}
-            owner = {"tenant_id": DEFAULT_TENANT, "model_id": model_id}
+            owner = {"tenant_id": DEFAULT_TENANT, "model_id": model_id, "counted": counted}
             session.add(Influence(attribution_id=ident, song_id=song_id, **found, **owner))
     return idents
 
