@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +14,12 @@ import numpy as np
 import structlog
 
 from app import errors
-from app.containers import announced
+from app.decoding import Ended, Request, decoders
 
 if TYPE_CHECKING:
     from app.config import Settings
 
 log = structlog.get_logger(__name__)
-DECODER = Path(__file__).with_name("decoder.py")
-GRACE_SECONDS = 5.0
 KINDS = {
     kind.type: kind
     for kind in (
@@ -80,8 +76,7 @@ def inspect(path: Path, limits: Limits) -> AudioFacts:
     Raises NotAudio, TooManyChannels, BadSampleRate, TooLong, TooLarge, and DecoderFailed. A header that announces too
     little is not refused: writers that stream leave the length open, so only decoding can tell.
     """
-    with tempfile.TemporaryDirectory(prefix="rootnote-") as folder:
-        return AudioFacts(**_run(path, None, limits, Path(folder)))
+    return AudioFacts(**_read(path, None, limits))
 
 
 def decode(path: Path, limits: Limits) -> Decoded:
@@ -91,38 +86,27 @@ def decode(path: Path, limits: Limits) -> Decoded:
     """
     with tempfile.TemporaryDirectory(prefix="rootnote-") as folder:
         target = Path(folder) / "samples"
-        facts = AudioFacts(**_run(path, target, limits, Path(folder)))
+        facts = AudioFacts(**_read(path, target, limits))
         interleaved = np.memmap(target, dtype=np.float32, mode="r", shape=(facts.frames or 0, facts.channels))
         return Decoded(np.ascontiguousarray(interleaved.T), facts.samplerate, facts)
 
 
-def _run(path: Path, target: Path | None, limits: Limits, folder: Path) -> dict[str, Any]:
-    request = {"path": str(path.absolute()), "samples": target and str(target), **asdict(limits)}
-    request |= asdict(announced(path))
-    with (folder / "log").open("w+b") as complaints:
-        try:
-            ended = subprocess.run(  # noqa: S603 (our own program, no shell)
-                [sys.executable, "-I", str(DECODER), json.dumps(request)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-                timeout=limits.decode_seconds + GRACE_SECONDS,
-                check=False,
-            )
-        except (subprocess.TimeoutExpired, OSError) as error:
-            raise errors.DecoderFailed from error
-        if ended.returncode != 0:
-            complaints.seek(0)
-            raise _crash(ended.returncode, complaints.read(4_000).decode("utf-8", "replace"))
-    return _facts(json.loads(ended.stdout))
+def _read(path: Path, target: Path | None, limits: Limits) -> dict[str, Any]:
+    began = time.perf_counter()
+    request = Request(path=str(path.absolute()), samples=str(target) if target else None, **asdict(limits))
+    ended = decoders().read(request)
+    seconds = round(time.perf_counter() - began, 3)
+    log.debug("decoder ended", status=ended.status, seconds=seconds, peak_kib=ended.peak_kib)
+    if ended.status != 0:
+        raise _crash(ended)
+    return _facts(json.loads(ended.answer))
 
 
-def _crash(status: int, complaint: str) -> errors.ServiceError:
-    log.warning("decoder ended", status=status, complaint=complaint)
-    if -status in CRASHES:
+def _crash(ended: Ended) -> errors.ServiceError:
+    log.warning("decoder crashed", status=ended.status, peak_kib=ended.peak_kib, complaint=ended.complaint)
+    if -ended.status in CRASHES:
         return errors.NotAudio("the file cannot be decoded within the limits")
-    return errors.DecoderFailed(f"the decoder ended with {status}")
+    return errors.DecoderFailed(f"the decoder ended with {ended.status}")
 
 
 def _facts(answer: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     held_versions: int = Field(default=2, ge=1)
     """How many versions of its model a worker keeps loaded; another one is loaded when a job asks for it."""
     decode_seconds: float = Field(default=60.0, gt=0)
-    """Wall and CPU time that decoding one track may take."""
+    """Processor time that decoding one track may take; twice that on the wall clock."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)

@@ -1,32 +1,33 @@
-"""Reads one audio file in a process of its own, where a file can do no harm: `python -I decoder.py REQUEST`.
+"""Reads one audio file in a process of its own, where a file can do no harm (see `app.decoder_server`).
 
-REQUEST is JSON: `path`, `samples` (where to write the decoded float32, null for a look at the header alone), the
-limits of `app.audio.Limits` and what `app.containers.Announced` knows. The answer, one JSON object on standard output,
-is the facts, or `error` and `detail`. Run by path, this file imports nothing of ours.
+The answer is the facts of the file, or `error`, the slug of a problem type, and `detail`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import resource
 import signal
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
+from app.containers import Announced, announced
+from app.decoding import PATIENCE, Request
+
 FORMATS = {"WAV", "WAVEX", "AIFF", "FLAC", "MP3", "OGG"}
 UNKNOWN_FRAMES = 2**62
-BLOCK_FRAMES = 65_536
+BLOCK_SAMPLES = 262_144
 SILENCE = 2e-4
 LOUDEST = 1e6
 SLACK_S = 0.1
 MEMORY_BYTES = 2 * 1024**3
+
+Answer = dict[str, str | int | float | None]
 
 
 class Refused(Exception):
@@ -45,47 +46,53 @@ class Forward(soundfile.SoundFile):  # type: ignore[misc]  # the library has no 
         return False
 
 
-def confine(request: dict[str, Any]) -> None:
+def confine(request: Request) -> None:
     """Bound what this process can use: memory, processor and wall time, bytes written."""
-    seconds = math.ceil(request["decode_seconds"])
-    limits = {
-        resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_AS: MEMORY_BYTES,
-        resource.RLIMIT_FSIZE: request["max_decoded_bytes"] + BLOCK_FRAMES,
-        resource.RLIMIT_CORE: 0,
-    }
-    for kind, limit in limits.items():
-        with suppress(ValueError, OSError):  # some systems know fewer limits, or have lower ones already
-            resource.setrlimit(kind, (limit, limit))
-    signal.setitimer(signal.ITIMER_REAL, request["decode_seconds"])
+    seconds = math.ceil(request.decode_seconds)
+    _limit(resource.RLIMIT_CPU, seconds)
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    _limit(resource.RLIMIT_FSIZE, request.max_decoded_bytes + 4 * BLOCK_SAMPLES)
+    _limit(resource.RLIMIT_CORE, 0)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE * request.decode_seconds)
 
 
-def look(file: soundfile.SoundFile, request: dict[str, Any]) -> dict[str, Any]:
+def shut() -> None:
+    """From here on this process can open nothing more: no file, no socket, no child's pipe."""
+    _limit(resource.RLIMIT_NPROC, 0)
+    _limit(resource.RLIMIT_NOFILE, 0)
+
+
+def _limit(kind: int, limit: int) -> None:
+    with suppress(ValueError, OSError):  # some systems know fewer limits, or have lower ones already
+        resource.setrlimit(kind, (limit, limit))
+
+
+def look(file: soundfile.SoundFile, request: Request, told: Announced) -> Answer:
     """What the header says, refused where it breaks a limit. `frames` is None when it says nothing about the length."""
     if file.format not in FORMATS:
         raise Refused("not-audio", f"{file.format} is not among the known formats")
-    if file.channels > request["max_channels"]:
-        raise Refused("too-many-channels", f"{file.channels} channels, at most {request['max_channels']}")
-    if not request["min_rate"] <= file.samplerate <= request["max_rate"]:
-        allowed = f"{request['min_rate']} to {request['max_rate']} Hz"
+    if file.channels > request.max_channels:
+        raise Refused("too-many-channels", f"{file.channels} channels, at most {request.max_channels}")
+    if not request.min_rate <= file.samplerate <= request.max_rate:
+        allowed = f"{request.min_rate} to {request.max_rate} Hz"
         raise Refused("bad-sample-rate", f"{file.samplerate} Hz, allowed are {allowed}")
-    frames = request["frames"]
-    if frames is None and request["library"] and file.frames < UNKNOWN_FRAMES:
+    frames = told.frames
+    if frames is None and told.library and file.frames < UNKNOWN_FRAMES:
         frames = int(file.frames)
     if frames is not None:
         check_length(frames, file, request)
     return facts(file, frames)
 
 
-def check_length(frames: int, file: soundfile.SoundFile, request: dict[str, Any]) -> None:
+def check_length(frames: int, file: soundfile.SoundFile, request: Request) -> None:
     """Refuse more audio than allowed, by time and by decoded size."""
-    if frames > request["max_seconds"] * file.samplerate:
-        raise Refused("too-long", f"{frames / file.samplerate:.1f} s, at most {request['max_seconds']:g} s")
-    if frames * file.channels * 4 > request["max_decoded_bytes"]:
-        raise Refused("too-large", f"more than {request['max_decoded_bytes']} bytes once decoded")
+    if frames > request.max_seconds * file.samplerate:
+        raise Refused("too-long", f"{frames / file.samplerate:.1f} s, at most {request.max_seconds:g} s")
+    if frames * file.channels * 4 > request.max_decoded_bytes:
+        raise Refused("too-large", f"more than {request.max_decoded_bytes} bytes once decoded")
 
 
-def facts(file: soundfile.SoundFile, frames: int | None) -> dict[str, Any]:
+def facts(file: soundfile.SoundFile, frames: int | None) -> Answer:
     """The facts of a file of so many frames."""
     return {
         "format": file.format,
@@ -106,57 +113,57 @@ class Heard:
     swing: float
 
 
-def decode(file: soundfile.SoundFile, target: Path, request: dict[str, Any]) -> Heard:
+def decode(file: soundfile.SoundFile, target: BinaryIO, request: Request) -> Heard:
     """Write the samples, interleaved, checking every bound as they come, whatever the header said."""
     frames, whole = 0, True
     low, high = np.full(file.channels, np.inf), np.full(file.channels, -np.inf)
-    with target.open("wb") as out:
-        while True:
-            try:
-                block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError:
-                whole = False
-                break
-            if not len(block):
-                break
-            if not np.isfinite(block).all() or np.abs(block).max() > LOUDEST:
-                raise Refused("not-finite", f"near {frames / file.samplerate:.1f} s")
-            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
-            frames += len(block)
-            check_length(frames, file, request)
-            block.tofile(out)
+    while True:
+        try:
+            block = file.read(BLOCK_SAMPLES // file.channels, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            whole = False
+            break
+        if not len(block):
+            break
+        if not np.isfinite(block).all() or np.abs(block).max() > LOUDEST:
+            raise Refused("not-finite", f"near {frames / file.samplerate:.1f} s")
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        frames += len(block)
+        check_length(frames, file, request)
+        target.write(memoryview(block))
     return Heard(frames, whole, float((high - low).max()) if frames else 0.0)
 
 
-def read(file: soundfile.SoundFile, request: dict[str, Any]) -> dict[str, Any]:
+def read(file: soundfile.SoundFile, target: BinaryIO, request: Request, told: Announced) -> Answer:
     """Decode the file after a look at its header; the facts as they turned out."""
-    announced = look(file, request)["frames"]
-    heard = decode(file, Path(request["samples"]), request)
+    promised = look(file, request, told)["frames"]
+    heard = decode(file, target, request)
     seconds = heard.frames / file.samplerate
-    missing = 0 if announced is None else announced - heard.frames
-    if not heard.whole or not request["whole"] or missing > SLACK_S * file.samplerate:
+    missing = promised - heard.frames if isinstance(promised, int) else 0
+    if not heard.whole or not told.whole or missing > SLACK_S * file.samplerate:
         raise Refused("truncated", f"nothing could be read after {seconds:.1f} s")
-    if seconds < request["min_seconds"]:
-        raise Refused("too-short", f"{seconds:.2f} s, at least {request['min_seconds']:g} s")
+    if seconds < request.min_seconds:
+        raise Refused("too-short", f"{seconds:.2f} s, at least {request.min_seconds:g} s")
     if heard.swing < SILENCE:
         raise Refused("silent", f"{seconds:.1f} s without a sound")
     return facts(file, heard.frames)
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The facts, or why there are none."""
+def answer(request: Request) -> Answer:
+    """The facts, or why there are none. Confines this process for good."""
     try:
-        with Forward(request["path"]) as file:
-            return read(file, request) if request["samples"] else look(file, request)
+        confine(request)
+        told = announced(Path(request.path))
+        with (
+            Path(request.path).open("rb", buffering=0) as source,
+            Path(request.samples or "/dev/null").open("wb") as target,
+        ):
+            shut()
+            with Forward(source.fileno(), closefd=False) as file:
+                return read(file, target, request, told) if request.samples else look(file, request, told)
     except Refused as refused:
         return {"error": refused.error, "detail": refused.detail}
     except soundfile.LibsndfileError:
         return {"error": "not-audio", "detail": ""}
     except MemoryError:
         return {"error": "too-large", "detail": "decoding takes more memory than allowed"}
-
-
-if __name__ == "__main__":
-    order = json.loads(sys.argv[1])
-    confine(order)
-    sys.stdout.write(json.dumps(answer(order)))

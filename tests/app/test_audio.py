@@ -12,6 +12,7 @@ import pytest
 from app import errors
 from app.audio import AudioFacts, Limits, decode, inspect
 from app.config import Settings
+from app.decoding import Decoders
 from tests.app.sounds import Sound, encode, flac_with_length, streamed_wav, wav_header, without_length
 
 LIMITS = Limits.of(Settings())
@@ -151,7 +152,7 @@ def test_a_decoder_that_takes_too_long_is_ended(stored):
 
 
 def test_a_decoder_that_cannot_start_is_worth_another_try(stored, monkeypatch):
-    monkeypatch.setattr("app.audio.sys.executable", "/nonexistent/python")
+    monkeypatch.setattr("app.audio.decoders", lambda: Decoders("/nonexistent/python"))
     with pytest.raises(errors.DecoderFailed) as raised:
         inspect(stored(GOOD["wav"]), LIMITS)
     assert raised.value.retryable
