@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,14 @@ class Decoded:
     facts: AudioFacts
 
 
+@dataclass(frozen=True)
+class Envelope:
+    """How loud a recording is: the largest magnitude, 0 to 1, in each of as many equal parts of its seconds."""
+
+    peaks: tuple[float, ...]
+    seconds: float
+
+
 def inspect(path: Path, limits: Limits) -> AudioFacts:
     """What the header says; nothing is decoded.
 
@@ -89,6 +98,22 @@ def decode(path: Path, limits: Limits) -> Decoded:
         facts = AudioFacts(**_read(path, target, limits))
         interleaved = np.memmap(target, dtype=np.float32, mode="r", shape=(facts.frames or 0, facts.channels))
         return Decoded(np.ascontiguousarray(interleaved.T), facts.samplerate, facts)
+
+
+def envelope(path: Path, limits: Limits, points: int) -> Envelope:
+    """The peaks of a recording in at most `points` equal parts; its samples are never held whole.
+
+    Raises what `decode` raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="rootnote-") as folder:
+        target = Path(folder) / "samples"
+        facts = AudioFacts(**_read(path, target, limits))
+        frames = facts.frames or 0
+        samples = np.memmap(target, dtype=np.float32, mode="r", shape=(frames, facts.channels))
+        edges = np.linspace(0, frames, min(points, frames) + 1, dtype=np.int64)
+        parts = (samples[begin:end] for begin, end in pairwise(edges.tolist()))
+        peaks = tuple(min(1.0, max(float(part.max()), -float(part.min()))) for part in parts)
+        return Envelope(peaks, frames / facts.samplerate)
 
 
 def _read(path: Path, target: Path | None, limits: Limits) -> dict[str, Any]:

@@ -19,13 +19,19 @@ from app.catalogue import routes as catalogue
 from app.config import Settings
 from app.db import engines
 from app.deps import sound_address
+from app.disputes import routes as disputes
 from app.errors import MethodNotAllowed
 from app.metrics import RequestMetrics
 from app.middleware import BodyLimit, RequestContext
+from app.recordings import routes as recordings
+from app.recordings.waveforms import Waveforms
 from app.storage import Storage
 from app.usage import routes as usage
 
-COUNTED = (attributions.router, batches.router, catalogue.router, models.router, usage.router)
+COUNTED = (
+    *(attributions.router, batches.router, disputes.router, recordings.router),
+    *(catalogue.router, models.router, usage.router),
+)
 ROUTERS = (*COUNTED, health.router)
 
 # What a multipart form may hold beside the track.
@@ -70,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         dependencies=[Depends(sound_address)],
     )
     app.state.settings, app.state.metrics = settings, RequestMetrics()
-    app.state.limited = {}
+    app.state.limited, app.state.waveforms = {}, Waveforms()
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(usage.within_quota)] if router in COUNTED else None)
     documentation.install(app)

@@ -18,6 +18,7 @@ from app.errors import AudioCorrupt, AudioMissing, Empty, StorageUnavailable, To
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from obstore import GetOptions
     from obstore.store import ObjectStore
 
 LOCAL = "file://"
@@ -87,10 +88,19 @@ class Storage:
         if sha256 not in {None, digest.hexdigest()}:
             raise AudioCorrupt(f"{key} does not have the digest {sha256}")
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """The object in pieces of about a megabyte; raises AudioMissing, StorageUnavailable."""
+    def size(self, key: str) -> int:
+        """How many bytes an object has; raises AudioMissing, StorageUnavailable."""
         with self._answering():
-            pieces = iter(obstore.get(self.store, key).stream(min_chunk_size=CHUNK_BYTES))
+            return int(obstore.head(self.store, key)["size"])
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes `start` ≤ i < `end` of an object, in pieces of about a megabyte.
+
+        The range must hold at least one byte. Raises AudioMissing, StorageUnavailable.
+        """
+        wanted: GetOptions = {} if end is None else {"range": (start, end)}
+        with self._answering():
+            pieces = iter(obstore.get(self.store, key, options=wanted).stream(min_chunk_size=CHUNK_BYTES))
         while True:
             with self._answering():
                 piece = next(pieces, None)

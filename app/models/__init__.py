@@ -4,6 +4,7 @@ from app.models.attributions import Attribution, Influence, Method, Stage, Statu
 from app.models.builds import Build, BuildPiece, Making
 from app.models.catalogue import Right, Song, TrainingPolicy
 from app.models.columns import new_id
+from app.models.disputes import Dispute, DisputeOutcome
 from app.models.tenants import DEFAULT_TENANT, Quota, Tenant, Usage
 from app.models.training import Model, TrainingSong
 from app.models.workers import Worker
@@ -13,6 +14,8 @@ __all__ = [
     "Attribution",
     "Build",
     "BuildPiece",
+    "Dispute",
+    "DisputeOutcome",
     "Influence",
     "Making",
     "Method",

@@ -10,8 +10,10 @@ from app.attributions import schemas as attributions
 from app.catalogue import model_schemas as models
 from app.catalogue import schemas as catalogue
 from app.config import Settings
+from app.disputes import schemas as disputes
 from app.main import create_app
 from app.problems import Problem
+from app.recordings import schemas as recordings
 from app.usage import schemas as usage
 
 OPERATIONS = {
@@ -21,6 +23,14 @@ OPERATIONS = {
     "listInfluences": ("get", "/v1/attributions/{attribution_id}/influences"),
     "cancelAttribution": ("post", "/v1/attributions/{attribution_id}/cancel"),
     "reattribute": ("post", "/v1/attributions/{attribution_id}/reattribute"),
+    "createDispute": ("post", "/v1/attributions/{attribution_id}/disputes"),
+    "listDisputes": ("get", "/v1/attributions/{attribution_id}/disputes"),
+    "getDispute": ("get", "/v1/attributions/{attribution_id}/disputes/{dispute_id}"),
+    "resolveDispute": ("post", "/v1/attributions/{attribution_id}/disputes/{dispute_id}/resolve"),
+    "getTrackAudio": ("get", "/v1/attributions/{attribution_id}/audio"),
+    "getTrackWaveform": ("get", "/v1/attributions/{attribution_id}/waveform"),
+    "getSongAudio": ("get", "/v1/songs/{song_id}/audio"),
+    "getSongWaveform": ("get", "/v1/songs/{song_id}/waveform"),
     "createSong": ("post", "/v1/songs"),
     "listSongs": ("get", "/v1/songs"),
     "importSongs": ("post", "/v1/songs/import"),
@@ -51,6 +61,10 @@ SCHEMAS = [
     catalogue.SongChanges,
     catalogue.SongFacts,
     models.Model,
+    disputes.Dispute,
+    disputes.NewDispute,
+    disputes.NewReview,
+    recordings.Waveform,
     batches.Batch,
     batches.BatchItem,
     batches.BatchReceipt,
@@ -114,6 +128,8 @@ def test_bodies_are_described_as_they_are_sent(described):
     assert sent == {
         "createAttribution": ["multipart/form-data"],
         "addToBatch": ["multipart/form-data"],
+        "createDispute": ["application/json"],
+        "resolveDispute": ["application/json"],
         "createSong": ["application/json"],
         "changeSong": ["application/json"],
         "importSongs": ["text/csv"],
