@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny registered model: pipeline/, songs.csv, prompts.json, index/. Not to be written to."""
-    from tests import tiny  # torch stays out of the tests that do not need it
+    from bench import tiny  # torch stays out of the tests that do not need it
 
     return tiny.make(tmp_path_factory.mktemp("tiny-model"))
 

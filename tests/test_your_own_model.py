@@ -16,7 +16,7 @@ import soundfile
 from app.client import Client
 from app.demo import free_port
 from app.supervisor import end, start, tail
-from tests import tiny
+from bench import tiny
 from tests.processes import until
 from worker.encode import NoSongs, recordings
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench import tiny
 from bench.faithfulness.packages.common import (
     COSTS,
     SCORES,
@@ -24,7 +25,6 @@ from bench.faithfulness.packages.common import (
     song_scores,
     tensors,
 )
-from tests import tiny
 from worker.attribution.gradients import mean_gradient
 from worker.attribution.measure import values
 from worker.diffusion.stable_audio import load

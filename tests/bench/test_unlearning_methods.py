@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bench import tiny
 from bench.faithfulness.ekfac import EKFAC, Basis, fit
 from bench.faithfulness.gradient_methods import METHODS, kernel_scores, projected, song_scores
 from bench.faithfulness.gradients_gram import Grams
@@ -22,7 +23,6 @@ from bench.faithfulness.gradients_rows import spans_of
 from bench.faithfulness.resumable import OtherSettings, Task, answer_all
 from bench.faithfulness.setting import Setting
 from bench.faithfulness.unlearning_methods import GRID_SEED, Forgetting, Mirror, diagonal_curvature, frozen_probe
-from tests import tiny
 from tests.attribution.toy import looped, random_segments, toy, train
 from worker.attribution.hooks import UnsupportedWeight
 from worker.attribution.measure import Measure, Probe, measured, values

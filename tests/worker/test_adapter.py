@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import tiny
+from bench import tiny
 from worker.diffusion.layout import UnsupportedPipeline, digest, load_pipeline
 from worker.diffusion.stable_audio import Sampling, StableAudio, load, timestep
 from worker.diffusion.windows import WindowFormat, cut, remix, resample_to

@@ -23,7 +23,7 @@ from app.migrate import upgrade
 from app.models import DEFAULT_TENANT, BuildPiece, Making
 from app.storage import Storage, key_of
 from app.sweeper import run as sweep
-from tests import tiny
+from bench import tiny
 from tests.processes import QUICK, Running, kill, running, until
 from tests.services import Valkey
 from worker.build import background, subject

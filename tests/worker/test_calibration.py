@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import tiny
+from bench import tiny
 from worker.attribution.calibrate import Scale
 from worker.attribution.provenance import Gate
 from worker.calibration import NAME, Calibration, autoencoder_distance, score_digest

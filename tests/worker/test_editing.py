@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import tiny
+from bench import tiny
 from worker.attribution.curvature import ProjectedCurvature
 from worker.build import subject
 from worker.building import Material, add, build

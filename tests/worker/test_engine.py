@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from tests import tiny
+from bench import tiny
 from worker.build import background, subject
 from worker.building import Material, build
 from worker.checking import FORWARD

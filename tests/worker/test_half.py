@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from tests import tiny
+from bench import tiny
 from worker.attribution.gradients import gradients_each
 from worker.attribution.types import Segments
 from worker.diffusion.half import HalfBlocks

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import tiny
+from bench import tiny
 from worker.attribution.curvature import DiagonalFisher, fisher_diagonal
 from worker.attribution.gradients import mean_gradient
 from worker.attribution.types import Segments

@@ -1,4 +1,6 @@
-"""A whole StableAudioPipeline, small enough to be trained from scratch by the tests in seconds, on synthetic songs.
+"""A whole StableAudioPipeline, small enough to be trained from scratch in seconds, on synthetic songs.
+
+The tests and the benchmarks of the service, whose subject is not the model, register it.
 
 Eight songs of four windows (1.024 s at 8 kHz mono each) differ in timbre, register, melody and rhythm; two songs share
 each caption, so that no caption gives a song away. The denoiser is trained until it half knows its 32 windows by heart.
