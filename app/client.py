@@ -74,14 +74,15 @@ class Track:
 
 
 class Client:
-    """A connection to a service at `url`; use it in a `with`.
+    """A connection to a service at `url`, under a `key` where it asks for one; use it in a `with`.
 
     Every call raises Unreachable, or the ServiceError that the service's problem document names.
     """
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None, key: str | None = None) -> None:
         self._url = url
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, transport=transport)
+        shown = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, transport=transport, headers=shown)
 
     def __enter__(self) -> Self:
         return self

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
@@ -56,8 +56,12 @@ class Settings(BaseSettings):
     decode_seconds: float = Field(default=60.0, gt=0)
     """Processor time that decoding one track may take; twice that on the wall clock."""
 
+    auth: Literal["loopback", "required"] = "loopback"
+    """Whether every request needs a key, or all but those from this machine while no key has been made."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
+    key: SecretStr | None = None
+    """The key that the command line shows to the service."""
     log_json: bool = False
 
     @field_validator("data_dir")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 
+from app.deps import PUBLIC
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.responses import HTMLResponse
@@ -28,4 +30,4 @@ def install(app: FastAPI) -> None:
             swagger_favicon_url=f"{FILES}/favicon.png",
         )
 
-    app.add_api_route(PAGE, page, include_in_schema=False, response_model=None)
+    app.add_api_route(PAGE, page, include_in_schema=False, response_model=None, dependencies=[PUBLIC])

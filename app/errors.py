@@ -2,6 +2,9 @@
 
 ServiceError
 ├── InvalidRequest · MissingFile · UnknownModel · UnknownMethod · UnknownAudio · BadCursor
+├── NeedsKey · InvalidKey
+├── Forbidden
+│   └── InsufficientScope · ForeignHost · ForeignOrigin
 ├── NotFound · MethodNotAllowed · Conflict
 ├── InvalidModel
 ├── AudioError
@@ -29,6 +32,8 @@ class ServiceError(Exception):
     type: ClassVar[str] = "internal"
     title: ClassVar[str] = "Something went wrong on our side"
     retryable: ClassVar[bool] = False
+    challenge: str | None = None
+    """What a WWW-Authenticate header says beside the scheme (RFC 6750), where a key is what is wrong."""
 
     def __init__(self, detail: str = "", *, retry_after_s: float | None = None) -> None:
         super().__init__(detail or self.title)
@@ -76,6 +81,46 @@ class InvalidModel(ServiceError):
     """A model's folder lacks a file, or one that says what it must."""
 
     status, type, title = 422, "invalid-model", "The model's folder is not valid"
+
+
+class NeedsKey(ServiceError):
+    """No key was sent, and without one nothing is served."""
+
+    status, type, title, challenge = 401, "needs-key", "A key is needed: Authorization: Bearer rn_…", ""
+
+
+class InvalidKey(ServiceError):
+    """The key that was sent is not good, or not any more."""
+
+    status, type, title, challenge = 401, "invalid-key", "The key is not valid", 'error="invalid_token"'
+
+
+class Forbidden(ServiceError):
+    """The caller is known, and this is not for it."""
+
+    status, type, title = 403, "forbidden", "This is not allowed"
+
+
+class InsufficientScope(Forbidden):
+    """The key lacks the scope that this call needs."""
+
+    type, title = "insufficient-scope", "The key does not allow this"
+
+    def __init__(self, *scopes: str) -> None:
+        super().__init__(f"this call needs a key with the scope {' or '.join(scopes)}")
+        self.challenge = f'error="insufficient_scope", scope="{" ".join(scopes)}"'
+
+
+class ForeignHost(Forbidden):
+    """A service without keys was reached under a name that is not this machine's own."""
+
+    type, title = "foreign-host", "This name is not served without a key"
+
+
+class ForeignOrigin(Forbidden):
+    """A page of another site sent the request, with the rights of whoever looks at it."""
+
+    type, title = "foreign-origin", "Pages of other sites may not do this"
 
 
 class NotFound(ServiceError):

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from app import errors, problems, queue
 from app.config import Settings
 from app.db import Database, reading
-from app.deps import DatabaseDep, SettingsDep, StorageDep
+from app.deps import PUBLIC, DatabaseDep, SettingsDep, StorageDep
 from app.metrics import RequestMetrics, render, workers_alive
 from app.storage import Storage
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], dependencies=[PUBLIC])
 
 
 class NotReady(errors.Unavailable):

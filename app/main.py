@@ -10,7 +10,8 @@ from typing import Any
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
-from app import config, documentation, health, logs, problems
+from app import config, declared, documentation, health, logs, problems
+from app.access.gate import Gate
 from app.attributions import batch_routes as batches
 from app.attributions import routes as attributions
 from app.attributions.batch_schemas import NewItem
@@ -44,7 +45,9 @@ _DESCRIPTION = """Send a track that a generative music model made; learn which s
 most, found by machine unlearning, and follow every song's influence over time.
 
 Failing answers are problem documents (RFC 9457) with a stable `type`. Lists are read by cursor: pass `next_cursor` as
-`cursor` until it is null. Every answer has an `X-Request-ID`, the caller's own where one was sent."""
+`cursor` until it is null. Every answer has an `X-Request-ID`, the caller's own where one was sent.
+
+A key is sent as `Authorization: Bearer rn_…`; each call says which scope it needs, and `admin` allows all of them."""
 
 
 class Api(FastAPI):
@@ -58,6 +61,7 @@ class Api(FastAPI):
             problem = problems.Problem.model_json_schema(ref_template=template)
             item = NewItem.model_json_schema(ref_template=template)
             document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem, "NewItem": item}
+            declared.describe(document, self.routes)
         return super().openapi()
 
 
@@ -80,6 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(usage.within_quota)] if router in COUNTED else None)
     documentation.install(app)
+    declared.check(app.routes)
     problems.install(app)
     app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_wrong_method)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes + ENVELOPE_BYTES)
@@ -100,6 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.storage = Storage.open(settings.storage_url)
     app.state.database = engines(settings)
+    app.state.gate = Gate(app.state.database, settings)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield

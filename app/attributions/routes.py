@@ -10,12 +10,13 @@ from fastapi import APIRouter, Depends, File, Header, Query, Request, Response, 
 from fastapi.concurrency import run_in_threadpool
 
 from app import answers, errors
+from app.access.scopes import Scope
 from app.attributions import service
 from app.attributions.intake import Intake, submit
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, NewTrack, Result
 from app.attributions.waiting import ENDED, preferred_wait, until_ended
 from app.db import Database, reading, transaction
-from app.deps import CallerDep, Cursor, DatabaseDep, IntakeDep, Moment, PlaceDep, WriteDep
+from app.deps import CallerDep, Cursor, DatabaseDep, IntakeDep, Moment, PlaceDep, WriteDep, needs
 from app.models import Status
 from app.problems import document
 
@@ -75,6 +76,7 @@ async def wanted_listing(
 @router.post(
     "",
     operation_id="createAttribution",
+    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
     summary="Send a track to find the songs that influenced it",
     status_code=status.HTTP_202_ACCEPTED,
     response_model=Attribution,
@@ -108,6 +110,7 @@ async def create(
 @router.get(
     "",
     operation_id="listAttributions",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="List attributions, the newest first",
     response_model=AttributionPage,
     responses=document(errors.BadCursor),
@@ -130,6 +133,7 @@ def listing(
 @router.get(
     "/{attribution_id}",
     operation_id="getAttribution",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See how an attribution stands",
     response_model=Attribution,
     responses=document(errors.NotFound) | {304: {"description": "Nothing has changed since the given ETag."}},
@@ -151,6 +155,7 @@ async def get(
 @router.get(
     "/{attribution_id}/influences",
     operation_id="listInfluences",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See the songs that influenced a track, best first",
     response_model=InfluencePage,
     responses=document(errors.NotFound, errors.BadCursor),
@@ -180,6 +185,7 @@ def influences(
 @router.post(
     "/{attribution_id}/cancel",
     operation_id="cancelAttribution",
+    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
     summary="Cancel an attribution",
     responses=document(errors.NotFound),
 )
@@ -191,6 +197,7 @@ def cancel(session: WriteDep, caller: CallerDep, attribution_id: str) -> Attribu
 @router.post(
     "/{attribution_id}/reattribute",
     operation_id="reattribute",
+    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
     summary="Attribute a track again with the newest version of its model",
     status_code=status.HTTP_202_ACCEPTED,
     responses=document(errors.NotFound, errors.UnknownModel) | {202: _ACCEPTED},

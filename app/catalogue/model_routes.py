@@ -3,16 +3,23 @@
 from fastapi import APIRouter
 
 from app import errors
+from app.access.scopes import Scope
 from app.builds import service as builds
 from app.catalogue import registry
 from app.catalogue.model_schemas import Model, ModelPage
-from app.deps import CallerDep, PlaceDep, ReadDep
+from app.deps import CallerDep, PlaceDep, ReadDep, needs
 from app.problems import document
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-@router.get("", operation_id="listModels", summary="List the registered models", responses=document(errors.BadCursor))
+@router.get(
+    "",
+    operation_id="listModels",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ, Scope.CATALOGUE_READ)],
+    summary="List the registered models",
+    responses=document(errors.BadCursor),
+)
 def listing(session: ReadDep, caller: CallerDep, place: PlaceDep) -> ModelPage:
     """Show every registration, the newest first; a name stands for its newest."""
     found = registry.page(session, tenant_id=caller.tenant_id, cursor=place.cursor, limit=place.limit)
@@ -21,7 +28,13 @@ def listing(session: ReadDep, caller: CallerDep, place: PlaceDep) -> ModelPage:
     return ModelPage(items=items, next_cursor=found.next_cursor)
 
 
-@router.get("/{model}", operation_id="getModel", summary="See a registered model", responses=document(errors.NotFound))
+@router.get(
+    "/{model}",
+    operation_id="getModel",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ, Scope.CATALOGUE_READ)],
+    summary="See a registered model",
+    responses=document(errors.NotFound),
+)
 def get(session: ReadDep, caller: CallerDep, model: str) -> Model:
     """Show a model by its id, or the newest of a name, and how far an index is that is being built for it."""
     try:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
 
 from app import answers, errors
+from app.access.scopes import Scope
 from app.attributions.intake import Intake, keep, receive
 from app.catalogue import history, importing, service
 from app.catalogue.schemas import (
@@ -22,7 +23,7 @@ from app.catalogue.schemas import (
     SongPage,
 )
 from app.db import reading, transaction
-from app.deps import CallerDep, DatabaseDep, IntakeDep, Moment, PlaceDep, ReadDep, WriteDep
+from app.deps import CallerDep, DatabaseDep, IntakeDep, Moment, PlaceDep, ReadDep, WriteDep, needs
 from app.problems import document
 
 router = APIRouter(prefix="/v1/songs", tags=["catalogue"])
@@ -66,6 +67,7 @@ WantedDep = Annotated[history.Wanted, Depends(wanted)]
 @router.post(
     "",
     operation_id="createSong",
+    dependencies=[needs(Scope.CATALOGUE_WRITE)],
     summary="Add a song",
     status_code=status.HTTP_201_CREATED,
     responses=document(errors.Conflict),
@@ -80,6 +82,7 @@ def create(session: WriteDep, caller: CallerDep, facts: SongFacts, response: Res
 @router.get(
     "",
     operation_id="listSongs",
+    dependencies=[needs(Scope.CATALOGUE_READ)],
     summary="Find songs by ISRC, artist or words",
     response_model=SongPage,
     responses=document(errors.BadCursor),
@@ -97,6 +100,7 @@ def listing(
 @router.post(
     "/import",
     operation_id="importSongs",
+    dependencies=[needs(Scope.CATALOGUE_WRITE)],
     summary="Add and change many songs by a CSV file",
     responses=document(errors.TooLarge, errors.Conflict),
 )
@@ -116,7 +120,13 @@ def import_songs(
         return importing.store(session, tenant_id=caller.tenant_id, sheet=sheet, dry_run=dry_run)
 
 
-@router.get("/{song_id}", operation_id="getSong", summary="See a song", responses=document(errors.NotFound))
+@router.get(
+    "/{song_id}",
+    operation_id="getSong",
+    dependencies=[needs(Scope.CATALOGUE_READ)],
+    summary="See a song",
+    responses=document(errors.NotFound),
+)
 def get(session: ReadDep, caller: CallerDep, song_id: str) -> Song:
     """Show a song with its rights."""
     return Song.model_validate(service.get(session, tenant_id=caller.tenant_id, song_id=song_id))
@@ -125,6 +135,7 @@ def get(session: ReadDep, caller: CallerDep, song_id: str) -> Song:
 @router.patch(
     "/{song_id}",
     operation_id="changeSong",
+    dependencies=[needs(Scope.CATALOGUE_WRITE)],
     summary="Change a song",
     responses=document(errors.NotFound),
 )
@@ -137,6 +148,7 @@ def change(session: WriteDep, caller: CallerDep, song_id: str, changes: SongChan
 @router.put(
     "/{song_id}/audio",
     operation_id="putSongAudio",
+    dependencies=[needs(Scope.CATALOGUE_WRITE)],
     summary="Store a song's recording",
     openapi_extra=_AUDIO,
     responses=document(
@@ -155,6 +167,7 @@ async def put_audio(request: Request, intake: IntakeDep, caller: CallerDep, song
 @router.get(
     "/{song_id}/influences",
     operation_id="listSongInfluences",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See the tracks that a song was found in, the newest first",
     response_model=HistoryPage,
     responses=document(errors.NotFound, errors.BadCursor, errors.UnknownModel),
@@ -170,6 +183,7 @@ def influences(database: DatabaseDep, caller: CallerDep, place: PlaceDep, chosen
 @router.get(
     "/{song_id}/influence-history",
     operation_id="getSongInfluenceHistory",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See a song's influence over time",
     response_model=HistorySeries,
     responses=document(errors.NotFound, errors.UnknownModel),

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from app import show
 from app.cli import asking, serving
 from app.cli.index import index
+from app.cli.keys import keys
 from app.cli.models import models
 from app.cli.songs import songs
 from app.cli.tenants import tenants
@@ -18,7 +19,7 @@ app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_
 for command in (serving.up, serving.demo, serving.sweep, asking.attribute, asking.history, asking.generate):
     app.command()(command)
 app.command(name="migrate")(serving.migrate_)
-for group, name in ((songs, "songs"), (models, "models"), (index, "index"), (tenants, "tenants")):
+for group, name in ((songs, "songs"), (models, "models"), (index, "index"), (tenants, "tenants"), (keys, "keys")):
     app.add_typer(group, name=name)
 
 

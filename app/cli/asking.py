@@ -26,7 +26,7 @@ def attribute(  # noqa: PLR0913  a command's options are its interface
 ) -> None:
     """Post a track and show which songs influenced it."""
     out = show.console()
-    with Client(options.address(url)) as client:
+    with options.connect(url) as client:
         with show.progress(out) as watch:
             done = client.attribute(Track(file, prompt=prompt, method=method, model=model, top_k=top), watch)
         show.ranking(out, done, islice(client.influences(done.id), top))
@@ -38,7 +38,7 @@ def history(
     url: Url = None,
 ) -> None:
     """Show in which tracks a song was found."""
-    with Client(options.address(url)) as client:
+    with options.connect(url) as client:
         for found in _found(client, song):
             show.history(show.console(), found, islice(client.history(found.id), rows))
 

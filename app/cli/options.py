@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from app import show
+from app.client import Client
 from app.config import Settings
 
 Url = Annotated[str | None, typer.Option(envvar="ROOTNOTE_URL", help="Where the service is; by default, here.")]
@@ -24,6 +25,12 @@ def address(given: str | None) -> str:
     """Return where the service is."""
     here = settings()
     return given or f"http://{here.host}:{here.port}"
+
+
+def connect(given: str | None) -> Client:
+    """Return a client of the service at that address, by default of the one here, with the key of the settings."""
+    key = settings().key
+    return Client(address(given), key=None if key is None else key.get_secret_value())
 
 
 def say(line: str) -> None:

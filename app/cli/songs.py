@@ -7,7 +7,6 @@ import typer
 from app import show
 from app.cli import options
 from app.cli.options import File, Url
-from app.client import Client
 
 songs = typer.Typer(help="The catalogue.", no_args_is_help=True)
 
@@ -17,7 +16,7 @@ def import_(
     file: File, dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False, url: Url = None
 ) -> None:
     """Add or change the songs of a CSV file."""
-    with Client(options.address(url)) as client:
+    with options.connect(url) as client:
         report = client.import_songs(file, dry_run=dry_run)
     show.imported(show.console(), report)
     if report.errors:

@@ -1,17 +1,38 @@
 """The commands `rootnote tenants …`."""
 
+import re
 from contextlib import closing
 from typing import Annotated
 
 import typer
 
-from app import show
+from app import migrate, show
+from app.access import keys as access
 from app.cli import options
 from app.db import engines, reading, transaction
+from app.errors import InvalidRequest
 from app.models import DEFAULT_TENANT
 from app.usage import service as usage
 
-tenants = typer.Typer(help="What tenants may use, and what they used.", no_args_is_help=True)
+tenants = typer.Typer(help="Tenants: who they are, what they may use, what they used.", no_args_is_help=True)
+
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+
+
+@tenants.command()
+def create(
+    tenant: Annotated[str, typer.Argument(help="Its id: lower-case letters, digits, - and _.")],
+    name: Annotated[str | None, typer.Option(help="What it is called; by default, its id.")] = None,
+) -> None:
+    """Add a tenant to the database of the settings; `rootnote keys create --tenant` lets it in."""
+    if not _ID.fullmatch(tenant):
+        raise InvalidRequest(f"{tenant!r} is no id of a tenant: lower-case letters, digits, - and _, at most 64")
+    settings = options.settings()
+    migrate.upgrade(settings)
+    with closing(engines(settings)) as db, transaction(db) as session:
+        access.create_tenant(session, tenant, name or tenant)
+    options.say(f"Tenant {tenant}. A key for it: rootnote keys create NAME --tenant {tenant}")
 
 
 @tenants.command()

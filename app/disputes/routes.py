@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Response, status
 
 from app import errors
-from app.deps import CallerDep, PlaceDep, ReadDep, WriteDep
+from app.access.scopes import Scope
+from app.deps import CallerDep, PlaceDep, ReadDep, WriteDep, needs
 from app.disputes import service
 from app.disputes.schemas import Dispute, DisputePage, NewDispute, NewReview
 from app.problems import document
@@ -14,6 +15,7 @@ router = APIRouter(prefix="/v1/attributions/{attribution_id}/disputes", tags=["d
 @router.post(
     "",
     operation_id="createDispute",
+    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
     summary="Dispute a song's row in a result",
     status_code=status.HTTP_201_CREATED,
     responses=document(errors.NotFound, service.AlreadyDisputed),
@@ -31,6 +33,7 @@ def create(
 @router.get(
     "",
     operation_id="listDisputes",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See the disputes of a result",
     responses=document(errors.NotFound, errors.BadCursor),
 )
@@ -46,7 +49,13 @@ def listing(session: ReadDep, caller: CallerDep, place: PlaceDep, attribution_id
     return DisputePage(items=[Dispute.of(row) for row in found.items], next_cursor=found.next_cursor)
 
 
-@router.get("/{dispute_id}", operation_id="getDispute", summary="See a dispute", responses=document(errors.NotFound))
+@router.get(
+    "/{dispute_id}",
+    operation_id="getDispute",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
+    summary="See a dispute",
+    responses=document(errors.NotFound),
+)
 def get(session: ReadDep, caller: CallerDep, attribution_id: str, dispute_id: str) -> Dispute:
     """Show a dispute and, once it is resolved, the review."""
     found = service.get(session, tenant_id=caller.tenant_id, attribution_id=attribution_id, dispute_id=dispute_id)
@@ -56,6 +65,7 @@ def get(session: ReadDep, caller: CallerDep, attribution_id: str, dispute_id: st
 @router.post(
     "/{dispute_id}/resolve",
     operation_id="resolveDispute",
+    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
     summary="Record the review of a dispute",
     responses=document(errors.NotFound, service.AlreadyResolved),
 )

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import answers, errors
+from app.access.scopes import Scope
 from app.audio import Limits
 from app.catalogue.routes import MAX_SONG_SECONDS
 from app.db import reading
-from app.deps import CallerDep, IntakeDep
+from app.deps import CallerDep, IntakeDep, needs
 from app.problems import document, respond
 from app.recordings import ranges, service
 from app.recordings.ranges import RangeNotSatisfiable
@@ -64,6 +65,7 @@ WaveformsDep = Annotated[Waveforms, Depends(waveforms_of)]
 @router.get(
     "/attributions/{attribution_id}/audio",
     operation_id="getTrackAudio",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="Hear a track",
     response_class=StreamingResponse,
     responses=document(*_FAILURES, RangeNotSatisfiable) | _AUDIO,
@@ -80,6 +82,7 @@ def track_audio(
 @router.get(
     "/songs/{song_id}/audio",
     operation_id="getSongAudio",
+    dependencies=[needs(Scope.CATALOGUE_READ)],
     summary="Hear a song",
     response_class=StreamingResponse,
     responses=document(*_FAILURES, NoRecording, RangeNotSatisfiable) | _AUDIO,
@@ -94,6 +97,7 @@ def song_audio(request: Request, intake: IntakeDep, caller: CallerDep, song_id: 
 @router.get(
     "/attributions/{attribution_id}/waveform",
     operation_id="getTrackWaveform",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See how loud a track is over time",
     response_model=Waveform,
     responses=document(*_FAILURES),
@@ -108,6 +112,7 @@ def track_waveform(intake: IntakeDep, caller: CallerDep, waveforms: WaveformsDep
 @router.get(
     "/songs/{song_id}/waveform",
     operation_id="getSongWaveform",
+    dependencies=[needs(Scope.CATALOGUE_READ)],
     summary="See how loud a song is over time",
     response_model=Waveform,
     responses=document(*_FAILURES, NoRecording),

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app import answers
+from app.access.scopes import Scope
 from app.db import Database, reading, transaction
-from app.deps import CallerDep, DatabaseDep
+from app.deps import CallerDep, DatabaseDep, needs
 from app.problems import document
 from app.usage import service
 from app.usage.schemas import MonthOfUse, Quotas, TenantUsage
@@ -34,9 +35,13 @@ QuotaDep = Annotated[None, Depends(within_quota)]
 
 
 @router.get(
-    "", operation_id="getUsage", summary="See what you use, month by month", response_model=TenantUsage,
+    "",
+    operation_id="getUsage",
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
+    summary="See what you use, month by month",
+    response_model=TenantUsage,
     responses=document(),
-)  # fmt: skip
+)
 def usage(database: DatabaseDep, caller: CallerDep) -> Response:
     """Show jobs, seconds of audio and seconds of computing by month (UTC), and the quotas that hold."""
     with reading(database) as session:

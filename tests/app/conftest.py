@@ -6,12 +6,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.access.scopes import TENANT
 from app.catalogue.registry import register_model
 from app.config import Settings
 from app.db import Database, transaction
 from app.deps import Caller, caller
 from app.main import create_app
 from app.models import DEFAULT_TENANT, Model
+from tests.app.here import client_of
 from tests.app.world import model_folder
 
 
@@ -22,7 +24,7 @@ def app(database_settings: Settings) -> FastAPI:
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with client_of(app) as client:
         yield client
 
 
@@ -36,6 +38,6 @@ def model(database: Database, settings: Settings) -> Model:
 def stranger(database_settings: Settings) -> Iterator[TestClient]:
     """Another tenant, at the same database."""
     app = create_app(database_settings)
-    app.dependency_overrides[caller] = lambda: Caller("stranger")
-    with TestClient(app, raise_server_exceptions=False) as client:
+    app.dependency_overrides[caller] = lambda: Caller("stranger", TENANT)
+    with client_of(app) as client:
         yield client

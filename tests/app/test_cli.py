@@ -14,7 +14,8 @@ from app import cli
 from app.client import Client, Track
 from app.config import Settings
 from app.db import Database
-from app.models import Model
+from app.models import DEFAULT_TENANT, Model
+from tests.app.here import make_key
 from tests.app.live import serving
 from tests.app.sounds import Sound
 from tests.app.world import complete, model_folder
@@ -47,7 +48,19 @@ class Shell:
 def test_help_names_every_command(run: Shell) -> None:
     status, out, _ = run("--help")
     assert status == 0
-    for name in ("up", "demo", "migrate", "sweep", "attribute", "history", "generate", "songs", "models"):
+    for name in (
+        "up",
+        "demo",
+        "migrate",
+        "sweep",
+        "attribute",
+        "history",
+        "generate",
+        "songs",
+        "models",
+        "keys",
+        "tenants",
+    ):
         assert f" {name} " in out
 
 
@@ -141,3 +154,33 @@ def test_the_demo_shows_everything_and_stops(tiny_folder: Path, tmp_path: Path) 
     songs = (tiny_folder / "songs.csv").read_text().splitlines()[1:]
     assert all(f" {song.split(',')[1]} " in demo.stdout for song in songs)
     assert demo.stdout.splitlines()[-1] == "Stopped."
+
+
+def test_keys_and_tenants_are_made_on_the_command_line(run: Shell) -> None:
+    assert run("tenants", "create", "label-a", "--name", "Label A")[0] == 0
+    assert "already" in run("tenants", "create", "label-a")[2]
+    assert "no id of a tenant" in run("tenants", "create", "Label A")[2]
+    status, out, _ = run("keys", "create", "nightly", "--tenant", "label-a", "--scope", "catalogue:read")
+    secret = out.split()[-1]
+    assert status == 0
+    assert secret.startswith("rn_")
+    status, listed, _ = run("keys", "list")
+    assert status == 0
+    assert secret[:10] in listed
+    assert secret not in listed
+    status, out, _ = run("keys", "rotate", secret[:10], "--hours", "2")
+    assert status == 0
+    assert out.split()[-1] != secret
+    assert run("keys", "revoke", secret[:10])[0] == 0
+    assert "is revoked or has expired" in run("keys", "rotate", secret[:10])[2]
+    assert "There is nothing here" in run("keys", "revoke", "rn_unknown")[2]
+
+
+def test_the_command_line_shows_its_key(
+    run: Shell, app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = make_key(database, DEFAULT_TENANT)
+    with serving(app) as url:
+        assert "A key is needed" in run("history", "x", "--url", url)[2]
+        monkeypatch.setenv("ROOTNOTE_KEY", secret)
+        assert "neither the id nor the ISRC" in run("history", "x", "--url", url)[2]

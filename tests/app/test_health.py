@@ -5,11 +5,11 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.db import transaction, utcnow
 from app.main import create_app
 from app.models import Worker
+from tests.app.here import client_of
 from tests.app.sounds import Sound
 from tests.services import Valkey
 
@@ -27,7 +27,7 @@ def broker():
 @pytest.fixture
 def whole(database_settings, broker):
     """The application with everything that it needs but a worker."""
-    with TestClient(create_app(database_settings.model_copy(update={"broker_url": broker.url}))) as client:
+    with client_of(create_app(database_settings.model_copy(update={"broker_url": broker.url}))) as client:
         yield client
 
 
@@ -52,7 +52,7 @@ def figures(client):
 
 def test_a_process_is_alive_on_its_own(settings):
     nowhere = {"database_url": "postgresql+psycopg://nobody@127.0.0.1:1/none"}
-    with TestClient(create_app(settings.model_copy(update=nowhere))) as client:
+    with client_of(create_app(settings.model_copy(update=nowhere))) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         assert missing(client) == ["database", "broker"]
         assert "rootnote_requests_total" in client.get("/metrics").text

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.attributions import batch_schemas as batches
 from app.attributions import schemas as attributions
@@ -15,6 +14,7 @@ from app.main import create_app
 from app.problems import Problem
 from app.recordings import schemas as recordings
 from app.usage import schemas as usage
+from tests.app.here import client_of
 
 OPERATIONS = {
     "createAttribution": ("post", "/v1/attributions"),
@@ -152,7 +152,7 @@ def test_the_documentation_is_served(client):
 
 
 def test_the_page_of_the_documentation_asks_no_other_host(settings: Settings) -> None:
-    with TestClient(create_app(settings)) as client:
+    with client_of(create_app(settings)) as client:
         page = client.get("/docs")
         files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
         assert page.status_code == 200

@@ -3,12 +3,12 @@
 import logging
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app import errors
 from app.errors import NotFound, Unavailable
 from app.main import create_app
 from app.problems import document, title_of
+from tests.app.here import client_of
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
 
@@ -33,7 +33,7 @@ def test_an_unknown_address_is_not_found(client):
     [
         ("DELETE", "/v1/attributions", "GET, POST"),
         ("PUT", "/v1/songs/x", "GET, PATCH"),
-        ("GET", "/v1/songs/x/audio", "PUT"),
+        ("POST", "/v1/songs/x/audio", "GET, PUT"),
         ("POST", "/v1/models", "GET"),
         ("POST", "/healthz", "GET"),
     ],
@@ -51,7 +51,7 @@ def test_no_body_is_larger_than_the_cap(address, announced, database_settings):
     body = bytes(200_000)
     pieces = body if announced else (body[start : start + 1000] for start in range(0, len(body), 1000))
     method = "PUT" if address.endswith("audio") else "POST"
-    with TestClient(create_app(small)) as client:
+    with client_of(create_app(small)) as client:
         answer = client.request(method, address, content=pieces, headers={"content-type": "text/csv"})
     unread = address == "/nowhere" and not announced
     assert problem(answer) == ((404, "not-found") if unread else (413, "too-large"))
@@ -105,7 +105,7 @@ def test_what_nobody_expected_tells_the_caller_nothing(app, caplog):
     def boom() -> None:
         raise RuntimeError("the secret of the house")
 
-    with TestClient(app, raise_server_exceptions=False) as client, caplog.at_level(logging.CRITICAL):
+    with client_of(app) as client, caplog.at_level(logging.CRITICAL):
         answer = client.get("/boom", headers={"X-Request-ID": "boom-1"})
     assert problem(answer) == (500, "internal")
     assert "secret" not in answer.text
@@ -114,7 +114,7 @@ def test_what_nobody_expected_tells_the_caller_nothing(app, caplog):
 
 def test_a_dead_database_is_unavailable_and_says_when_to_come_back(settings):
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
-    with TestClient(
+    with client_of(
         create_app(settings.model_copy(update={"database_url": nowhere.replace("ql:", "ql+psycopg:")}))
     ) as client:
         for answer in (client.get("/v1/models"), client.post("/v1/songs", json={"title": "a", "artist": "b"})):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.models import Attribution
+from tests.app.here import client_of
 from tests.app.sounds import Sound, wav_header
 from tests.app.world import objects, rows
 
@@ -52,7 +52,7 @@ REFUSED = {
 def refusing(database_settings, valkey):
     """The application with a broker that would take messages, and little room for uploads."""
     few = {"broker_url": valkey.url, "max_upload_bytes": 4_000_000}
-    with TestClient(create_app(database_settings.model_copy(update=few)), raise_server_exceptions=False) as client:
+    with client_of(create_app(database_settings.model_copy(update=few))) as client:
         yield client
 
 

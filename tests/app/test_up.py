@@ -12,9 +12,11 @@ from redis import Redis
 from app import up
 from app.config import Settings
 from app.db import engines
+from app.demo import free_port
 from app.errors import InvalidModel
-from app.models import Model
+from app.models import DEFAULT_TENANT, Model
 from app.supervisor import Program, end, start
+from tests.app.here import make_key
 from tests.app.world import model_folder, rows
 from tests.processes import alive, kill, until
 
@@ -52,6 +54,20 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(settings: Settings)
         with pytest.raises(up.PortTaken):
             up.serve(taken, nothing, threading.Event())
     assert not (settings.data_dir / "rootnote.db").exists()
+
+
+@pytest.mark.parametrize("given", [{"host": "0.0.0.0"}, {"auth": "required"}])  # noqa: S104
+def test_other_machines_are_not_served_before_a_key_exists(settings: Settings, given: dict[str, str]) -> None:
+    asked = settings.model_copy(update={"models": (), "port": free_port("127.0.0.1", 0), **given})
+    with pytest.raises(up.OpenToAll, match="rootnote keys create"):
+        up.serve(asked, nothing, threading.Event())
+    with closing(engines(asked)) as db:
+        make_key(db, DEFAULT_TENANT)
+    up.require_keys(asked)
+
+
+def test_this_machine_is_served_without_a_key(settings: Settings) -> None:
+    up.require_keys(settings)
 
 
 def test_preparing_twice_registers_once(settings: Settings) -> None:

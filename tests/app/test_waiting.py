@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.attributions.waiting import preferred_wait
+from tests.app.here import HERE
 from tests.app.sounds import Sound
 from tests.app.world import complete
 
@@ -69,7 +70,7 @@ def test_many_waits_hold_nobody_up(app, client, model):
 
     async def crowd():
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30) as many:
+        async with httpx.AsyncClient(transport=transport, base_url=HERE, timeout=30) as many:
             waits = [asyncio.create_task(many.get(f"{URL}/{ident}", headers={"Prefer": "wait=3"})) for _ in range(100)]
             await asyncio.sleep(1)
             began = time.monotonic()

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from app import migrate, words
@@ -20,6 +19,7 @@ from app.models import Attribution, Influence, Right, Song
 from bench.history import client, fill, plans
 from bench.history.__main__ import paths
 from bench.history.sizes import Sizes, song_id, track_id
+from tests.app.here import client_of
 from tests.app.live import serving
 
 SMALL = Sizes(songs=300, tracks=400, songs_per_track=5, hot=40)
@@ -60,7 +60,7 @@ def test_every_row_is_there_once_and_is_what_the_service_would_write(filled):
 
 @POSTGRES
 def test_the_pages_that_are_asked_for_exist_and_the_plans_use_the_index(filled, tmp_path):
-    with TestClient(create_app(filled)) as api:
+    with client_of(create_app(filled)) as api:
         for path in paths(SMALL, 10, 1):
             page = api.get(path)
             assert page.status_code == 200, page.text
