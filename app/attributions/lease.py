@@ -1,42 +1,38 @@
-"""A worker's hold on an attribution: taken by one UPDATE, renewed by beats, and needed for every later write.
-
-The token fences: once the lease is lost, nothing that its former holder does reaches the database.
-"""
+"""A worker's hold on an attribution: whose turn it is, what its holder needs, and the result that it hands in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Update, insert, select, update
+from sqlalchemy import insert, select
 
+from app import leasing
 from app.attributions import counting, turns
-from app.attributions.states import move
 from app.db import now
 from app.errors import InvalidResult
-from app.models import Attribution, Influence, Model, Stage, Status, TrainingSong, new_id
+from app.leasing import Beat as Beat
+from app.leasing import backoff as backoff
+from app.leasing import beat as beat
+from app.leasing import fail as fail
+from app.leasing import release as release
+from app.leasing import stop as stop
+from app.models import Attribution, Influence, Model, Stage, Status, TrainingSong
 from app.usage import service as usage
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from app.attributions.outcome import ErrorInfo, Outcome, OutcomeRow
+    from app.attributions.outcome import Outcome, OutcomeRow
     from app.config import Settings
-
-
-class Beat(StrEnum):
-    """What a heartbeat learns: go on, stop because someone asked, or stop because the lease is another's."""
-
-    OK = "ok"
-    CANCEL = "cancel"
-    LOST = "lost"
 
 
 @dataclass(frozen=True)
 class Claim:
     """A lease with all that its holder needs to do the job; `attempt` counts from 1."""
+
+    table: ClassVar = Attribution
+    stages: ClassVar = Stage
 
     id: str
     token: str
@@ -66,16 +62,8 @@ def claim(session: Session, *, attribution_id: str, worker_id: str, settings: Se
 
 def take(session: Session, *, attribution_id: str, worker_id: str, settings: Settings) -> Claim | None:
     """Take one queued attribution whose time has come; None when it is taken, ended or not yet due."""
-    moment, token = now(session), new_id()
-    taking = (
-        move(Status.QUEUED, Status.RUNNING)
-        .where(Attribution.id == attribution_id, *turns.due(moment))
-        .values(lease_token=token, lease_until=moment + timedelta(seconds=settings.lease_seconds))
-        .values(worker_id=worker_id, attempts=Attribution.attempts + 1, started_at=moment)
-        .values(stage=Stage.DECODING, progress=0.0)
-        .returning(Attribution.id)
-    )
-    if session.scalars(taking).one_or_none() is None:
+    token = leasing.take(session, Attribution, attribution_id, worker_id=worker_id, settings=settings)
+    if token is None:
         return None
     row, model = session.execute(
         select(Attribution, Model).join(Attribution.model).where(Attribution.id == attribution_id)
@@ -100,22 +88,6 @@ def _claim(row: Attribution, model: Model, token: str) -> Claim:
         model_digest=model.model_digest,
         index_digest=model.index_digest,
     )
-
-
-def beat(
-    session: Session, *, claim: Claim, settings: Settings, stage: Stage | None = None, progress: float | None = None
-) -> Beat:
-    """Renew the lease, note stage and progress (clamped to 0–1) if given, and learn whether to go on."""
-    values: dict[str, Any] = {"lease_until": now(session) + timedelta(seconds=settings.lease_seconds)}
-    if stage is not None:
-        values["stage"] = Stage(stage)
-    if progress is not None:
-        values["progress"] = min(max(progress, 0.0), 1.0)
-    renewing = update(Attribution).where(Attribution.status == Status.RUNNING).values(values)
-    canceling = session.scalars(_held(renewing, claim).returning(Attribution.cancel_requested)).one_or_none()
-    if canceling is None:
-        return Beat.LOST
-    return Beat.CANCEL if canceling else Beat.OK
 
 
 def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
@@ -143,7 +115,7 @@ def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
     }
     if outcome.audio_facts is not None:
         values["audio_facts"] = outcome.audio_facts
-    if not _end(session, claim, Status.SUCCEEDED, values):
+    if not leasing.end(session, claim, Status.SUCCEEDED, values):
         return False
     usage.meter(session, claim.tenant_id, audio_s=float((outcome.audio_facts or {}).get("duration_s") or 0.0))
     counted = counting.count(session, claim.id)
@@ -186,56 +158,3 @@ def _numbers(row: OutcomeRow) -> dict[str, Any]:
         "check_forward": check and check.forward,
         "matches": row.matches,
     }
-
-
-def fail(session: Session, *, claim: Claim, error: ErrorInfo, retry: bool, settings: Settings) -> bool:
-    """End the attribution with `error`, or with `retry` queue it for a later attempt while any is left.
-
-    One that was to be canceled is canceled instead of tried again. False when the lease was lost.
-    """
-    if retry and stop(session, claim=claim):
-        return True
-    if retry and claim.attempt < settings.max_attempts:
-        again = now(session) + backoff(claim.attempt, settings)
-        return _end(session, claim, Status.QUEUED, {"not_before": again, "next_ring_at": again})
-    values = {"finished_at": now(session), "error_type": error.type, "error_detail": error.detail}
-    return _end(session, claim, Status.FAILED, values)
-
-
-def backoff(attempt: int, settings: Settings) -> timedelta:
-    """How long to wait after the failed attempt of that number, counted from 1."""
-    return timedelta(seconds=settings.retry_seconds * 2 ** (attempt - 1))
-
-
-def release(session: Session, *, claim: Claim) -> bool:
-    """Give the attribution back, as a worker does that shuts down: no attempt is counted, others may take it at once.
-
-    One that was to be canceled is canceled. False when the lease was lost.
-    """
-    if stop(session, claim=claim):
-        return True
-    values = {"attempts": Attribution.attempts - 1, "next_ring_at": now(session), "worker_id": None}
-    return _end(session, claim, Status.QUEUED, values)
-
-
-def stop(session: Session, *, claim: Claim) -> bool:
-    """End an attribution that was to be canceled; False when the lease was lost or no one asked."""
-    canceling = move(Status.RUNNING, Status.CANCELED).where(Attribution.cancel_requested.is_(True))
-    return _metered(session, claim, _held(canceling, claim).values(finished_at=now(session)))
-
-
-def _end(session: Session, claim: Claim, target: Status, values: dict[str, Any]) -> bool:
-    return _metered(session, claim, _held(move(Status.RUNNING, target), claim).values(values))
-
-
-def _metered(session: Session, claim: Claim, ending: Update) -> bool:
-    """Whether an end was written; then the time that the attempt took counts as used."""
-    began = session.scalars(ending.returning(Attribution.started_at)).one_or_none()
-    if began is None:
-        return False
-    usage.meter(session, claim.tenant_id, device_s=max((now(session) - began).total_seconds(), 0.0))
-    return True
-
-
-def _held(statement: Update, claim: Claim) -> Update:
-    return statement.where(Attribution.id == claim.id, Attribution.lease_token == claim.token)

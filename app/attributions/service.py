@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app import cursor as cursors
-from app import queue
+from app import leasing, queue
 from app.attributions.counting import counts_as
-from app.attributions.states import move
 from app.audio import AudioFacts
 from app.cursor import PAGE_ROWS
 from app.db import now
@@ -208,10 +207,5 @@ def cancel(session: Session, *, tenant_id: str, attribution_id: str) -> Attribut
     Asking again changes nothing. Raises NotFound.
     """
     chosen = (Attribution.tenant_id == tenant_id, Attribution.id == attribution_id)
-    status = session.scalars(select(Attribution.status).where(*chosen).with_for_update()).one_or_none()
-    if status == Status.QUEUED:
-        canceled = move(Status.QUEUED, Status.CANCELED).where(*chosen)
-        session.execute(canceled.values(cancel_requested=True, finished_at=now(session)))
-    elif status == Status.RUNNING:
-        session.execute(update(Attribution).where(*chosen).values(cancel_requested=True))
+    leasing.cancel(session, Attribution, *chosen)
     return get(session, tenant_id=tenant_id, attribution_id=attribution_id)

@@ -1,4 +1,4 @@
-"""The state machine of an attribution: which status may follow which."""
+"""The state machine of an attribution, and of any job like it: which status may follow which."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Update, update
 
 from app.errors import Conflict
-from app.models import Attribution, Status
+from app.models import Attribution, JobTable, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,13 +30,13 @@ class IllegalTransition(Conflict):
     """A status was to follow one that it may not follow."""
 
 
-def move(source: Status, target: Status) -> Update:
-    """The UPDATE that takes attributions from `source` to `target` and drops what only the old state needs.
+def move(source: Status, target: Status, table: JobTable = Attribution) -> Update:
+    """The UPDATE that takes jobs of a table from `source` to `target` and drops what only the old state needs.
 
     Add `.where(…)` for which, `.values(…)` for the rest. Raises IllegalTransition.
     """
     if target not in ALLOWED[source]:
-        raise IllegalTransition(f"an attribution that is {source} cannot become {target}")
+        raise IllegalTransition(f"what is {source} cannot become {target}")
     values: dict[str, Any] = {"status": target}
     if source is Status.RUNNING:
         values |= {"lease_token": None, "lease_until": None}
@@ -44,4 +44,4 @@ def move(source: Status, target: Status) -> Update:
         values |= {"next_ring_at": None, "not_before": None}
     else:
         values |= {"stage": None, "progress": 0.0}
-    return update(Attribution).where(Attribution.status == source).values(values)
+    return update(table).where(table.status == source).values(values)

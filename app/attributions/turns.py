@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
+from sqlalchemy import func, select, tuple_, update
 
 from app.db import now
-from app.models import Attribution, Model, Status, Tenant
+from app.leasing import due
+from app.models import Attribution, Model, Tenant
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy.orm import Session
-
-
-def due(moment: datetime) -> tuple[ColumnElement[bool], ...]:
-    """The conditions under which an attribution waits for a worker."""
-    begun = or_(Attribution.not_before.is_(None), Attribution.not_before <= moment)
-    return Attribution.status == Status.QUEUED, Attribution.expires_at > moment, begun
 
 
 def next_waiting(session: Session, like: str) -> str | None:
@@ -30,7 +23,7 @@ def next_waiting(session: Session, like: str) -> str | None:
     named = tuple_(Model.name, Model.index_digest)
     same = select(Model.name, Model.index_digest).join(Attribution).where(Attribution.id == like)
     models = select(Model.id).where(named.in_(same))
-    waiting = (Attribution.model_id.in_(models), *due(now(session)))
+    waiting = (Attribution.model_id.in_(models), *due(Attribution, now(session)))
     theirs = select(Attribution.id).where(Attribution.tenant_id == Tenant.id, *waiting).correlate(Tenant)
     tenant = session.scalar(select(Tenant.id).where(theirs.exists()).order_by(Tenant.turn, Tenant.id).limit(1))
     if tenant is None:

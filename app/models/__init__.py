@@ -5,6 +5,7 @@ from app.models.attributions import Attribution, Influence, Method, Stage, Statu
 from app.models.builds import Build, BuildPiece, Making
 from app.models.catalogue import Right, Song, TrainingPolicy
 from app.models.columns import new_id
+from app.models.counterfactuals import Counterfactual, ForgettingStage, JobTable, Matched, Take
 from app.models.disputes import Dispute, DisputeOutcome
 from app.models.tenants import DEFAULT_TENANT, Quota, Tenant, Usage
 from app.models.training import Model, TrainingSong
@@ -16,10 +17,14 @@ __all__ = [
     "Attribution",
     "Build",
     "BuildPiece",
+    "Counterfactual",
     "Dispute",
     "DisputeOutcome",
+    "ForgettingStage",
     "Influence",
+    "JobTable",
     "Making",
+    "Matched",
     "Method",
     "Model",
     "Quota",
@@ -27,6 +32,7 @@ __all__ = [
     "Song",
     "Stage",
     "Status",
+    "Take",
     "Tenant",
     "TrainingPolicy",
     "TrainingSong",

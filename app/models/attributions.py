@@ -93,6 +93,7 @@ class Attribution(Base):
     progress: Mapped[float] = mapped_column(default=0.0)
     method: Mapped[str] = mapped_column(String(16))
     prompt: Mapped[str | None] = mapped_column(Text)
+    seed: Mapped[int | None]
     external_id: Mapped[str | None] = mapped_column(String(200))
     counts_as: Mapped[str] = mapped_column(String(64), default=new_id, server_default="unnamed")
     counted: Mapped[bool] = mapped_column(default=False, server_default=false())

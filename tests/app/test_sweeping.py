@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from app import leasing
 from app.attributions import lease, service, sweeping
 from app.attributions.sweeping import Swept
 from app.db import reading, transaction
@@ -115,7 +116,7 @@ def test_what_nobody_took_in_time_expires(db, settings, clock, name):
 
 
 def test_more_than_a_batch_is_swept_in_turns(db, settings, clock, name, monkeypatch):
-    monkeypatch.setattr(sweeping, "BATCH", 3)
+    monkeypatch.setattr(leasing, "BATCH", 3)
     for _ in range(7):
         queue_one(db, settings, model=name)
     clock.forward(3)
