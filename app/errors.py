@@ -5,7 +5,7 @@ ServiceError
 ├── NeedsKey · InvalidKey
 ├── Forbidden
 │   └── InsufficientScope · ForeignHost · ForeignOrigin
-├── NotFound · MethodNotAllowed · Conflict
+├── NotFound · MethodNotAllowed · Conflict (HolderConflict)
 ├── InvalidModel
 ├── AudioError
 │   ├── Empty · TooLarge · NotAudio · Truncated
@@ -139,6 +139,12 @@ class Conflict(ServiceError):
     """The present state does not allow it."""
 
     status, type, title = 409, "conflict", "The present state does not allow this"
+
+
+class HolderConflict(Conflict):
+    """A party's identifiers contradict what is known of a rights-holder."""
+
+    type, title = "holder-conflict", "These identifiers belong to another rights-holder"
 
 
 class TooManyRequests(ServiceError):

@@ -15,6 +15,7 @@ from app.access.gate import Gate
 from app.attributions import batch_routes as batches
 from app.attributions import routes as attributions
 from app.attributions.batch_schemas import NewItem
+from app.catalogue import holder_routes as holders
 from app.catalogue import model_routes as models
 from app.catalogue import routes as catalogue
 from app.config import Settings
@@ -31,7 +32,7 @@ from app.usage import routes as usage
 
 COUNTED = (
     *(attributions.router, batches.router, disputes.router, recordings.router),
-    *(catalogue.router, models.router, usage.router),
+    *(catalogue.router, holders.router, models.router, usage.router),
 )
 ROUTERS = (*COUNTED, health.router)
 

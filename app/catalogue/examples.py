@@ -25,6 +25,7 @@ FACTS: dict[str, Any] = {
 }
 SONG: dict[str, Any] = FACTS | {
     "id": ID,
+    "rights": [RIGHT | {"holder_id": ID}],
     "audio_sha256": DIGEST,
     "created_at": "2026-01-02T03:04:05Z",
     "updated_at": "2026-01-02T03:04:05Z",

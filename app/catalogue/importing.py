@@ -17,9 +17,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from app.catalogue import identifiers
+from app.catalogue.holders import Directory, Party
 from app.catalogue.schemas import ImportReport, RowError, SongFacts
 from app.catalogue.service import assign, build, differences, stated
-from app.errors import Conflict, InvalidRequest, plain
+from app.errors import Conflict, HolderConflict, InvalidRequest, plain
 from app.models import Song
 
 COLUMNS = tuple(SongFacts.model_fields)
@@ -77,19 +78,23 @@ def store(session: Session, *, tenant_id: str, sheet: Sheet, dry_run: bool = Fal
     Raises Conflict where someone else creates one of them at the same time.
     """
     counts = {"created": 0, "updated": 0, "unchanged": 0}
+    directory, errors = Directory(session, tenant_id), list(sheet.errors)
     for start in range(0, len(sheet.lines), _BATCH):
         batch = sheet.lines[start : start + _BATCH]
         known = by_key(session, tenant_id=tenant_id, keys=[line.key for line in batch])
-        for line in batch:
+        sound = _admit(directory, batch, errors)
+        if not dry_run:
+            directory.save()
+        for line in sound:
             song = known.get(line.key)
             counts[_outcome(song, line)] += 1
             if not dry_run:
-                _store(session, tenant_id, song, line)
+                _store(session, directory, song, line)
         _flush(session)
     return ImportReport(
         dry_run=dry_run,
         rows=sheet.rows,
-        errors=list(sheet.errors),
+        errors=sorted(errors, key=lambda error: error.line),
         warnings=list(sheet.warnings),
         ignored_columns=list(sheet.ignored_columns),
         **counts,
@@ -100,6 +105,20 @@ def by_key(session: Session, *, tenant_id: str, keys: Sequence[str]) -> dict[str
     """Return those of the named songs that exist, with their rights."""
     query = select(Song).where(Song.tenant_id == tenant_id, Song.key.in_(keys)).options(selectinload(Song.rights))
     return {song.key: song for song in session.scalars(query)}
+
+
+def _admit(directory: Directory, lines: Sequence[Line], errors: list[RowError]) -> list[Line]:
+    """Return the lines whose parties are no contradiction to known rights-holders; the others become errors."""
+    directory.load(Party.of(right) for line in lines for right in line.facts.rights)
+    sound = []
+    for line in lines:
+        try:
+            directory.admit(Party.of(right) for right in line.facts.rights)
+        except HolderConflict as error:
+            errors.append(RowError(line=line.number, field="rights", message=error.detail))
+        else:
+            sound.append(line)
+    return sound
 
 
 def _flush(session: Session) -> None:
@@ -179,8 +198,8 @@ def _outcome(song: Song | None, line: Line) -> str:
     return "updated" if differences(song, stated(line.facts)) else "unchanged"
 
 
-def _store(session: Session, tenant_id: str, song: Song | None, line: Line) -> None:
+def _store(session: Session, directory: Directory, song: Song | None, line: Line) -> None:
     if song is None:
-        build(session, tenant_id=tenant_id, facts=line.facts)
+        build(session, tenant_id=directory.tenant_id, facts=line.facts, directory=directory)
     else:
-        assign(session, song, differences(song, stated(line.facts)))
+        assign(session, song, differences(song, stated(line.facts)), directory)

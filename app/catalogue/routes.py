@@ -70,7 +70,7 @@ WantedDep = Annotated[history.Wanted, Depends(wanted)]
     dependencies=[needs(Scope.CATALOGUE_WRITE)],
     summary="Add a song",
     status_code=status.HTTP_201_CREATED,
-    responses=document(errors.Conflict),
+    responses=document(errors.Conflict, errors.HolderConflict),
 )
 def create(session: WriteDep, caller: CallerDep, facts: SongFacts, response: Response) -> Song:
     """Add a song to the catalogue. Its key is unique in it; its ISRC need not be."""
@@ -137,7 +137,7 @@ def get(session: ReadDep, caller: CallerDep, song_id: str) -> Song:
     operation_id="changeSong",
     dependencies=[needs(Scope.CATALOGUE_WRITE)],
     summary="Change a song",
-    responses=document(errors.NotFound),
+    responses=document(errors.NotFound, errors.HolderConflict),
 )
 def change(session: WriteDep, caller: CallerDep, song_id: str, changes: SongChanges) -> Song:
     """Change the facts that are given; `rights` replaces all of them."""

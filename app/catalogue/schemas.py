@@ -9,46 +9,20 @@ from sqlalchemy import Row
 
 from app.attributions.schemas import WITHOUT_NUL, Check, Match, ModelName, influence_facts
 from app.catalogue import identifiers
-from app.catalogue.examples import FACTS, HISTORY_ROW, REPORT, RIGHT, SONG
+from app.catalogue.examples import FACTS, HISTORY_ROW, REPORT, SONG
+from app.catalogue.rights import Right, Rights
 from app.models import Method, TrainingPolicy
 
 Bucket = Literal["day", "week", "month"]
-Role = Literal["performer", "producer", "label", "composer", "lyricist", "arranger", "publisher"]
-RECORDING_ROLES: frozenset[Role] = frozenset(("performer", "producer", "label"))
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), WITHOUT_NUL]
-Party = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), WITHOUT_NUL]
 Licence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), WITHOUT_NUL]
 Key = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), WITHOUT_NUL]
 Isrc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.isrc)]
 Iswc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.iswc)]
 Upc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.upc)]
-Ipi = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.ipi)]
-Isni = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.isni)]
 
 
-class RightFacts(BaseModel):
-    """One party's part in a song, as a fraction of its side (the recording or the work), as it is stated."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": RIGHT})
-
-    party: Party
-    role: Role
-    ipi: Ipi | None = None
-    isni: Isni | None = None
-    share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-def _within_whole(rights: list[RightFacts]) -> list[RightFacts]:
-    """Refuse rights whose shares of the recording or of the work sum to more than one."""
-    for side, recording in (("recording", True), ("work", False)):
-        total = sum(right.share for right in rights if (right.role in RECORDING_ROLES) is recording)
-        if total > 1 + 1e-6:
-            raise ValueError(f"the shares of the {side} sum to {total:g}, more than 1")
-    return rights
-
-
-Rights = Annotated[list[RightFacts], Field(max_length=200), AfterValidator(_within_whole)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -92,18 +66,6 @@ class SongChanges(BaseModel):
             if name in self.model_fields_set and getattr(self, name) is None:
                 raise ValueError(f"{name} cannot be null")
         return self
-
-
-class Right(BaseModel):
-    """One party's part in a song, as a fraction of its side (the recording or the work)."""
-
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": RIGHT})
-
-    party: str
-    role: str
-    ipi: str | None
-    isni: str | None
-    share: float
 
 
 class Song(BaseModel):

@@ -9,7 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from app import words
-from app.catalogue import identifiers
+from app.catalogue import holders, identifiers
+from app.catalogue.holders import Directory, Party
 from app.catalogue.schemas import SongChanges, SongFacts
 from app.cursor import PAGE_ROWS, Page, decode, encode
 from app.cursor import page as cut
@@ -30,8 +31,9 @@ class SongFilter:
 
 
 def create(session: Session, *, tenant_id: str, facts: SongFacts) -> Song:
-    """Add a song to the catalogue; raises Conflict where its key is taken."""
-    song = build(session, tenant_id=tenant_id, facts=facts)
+    """Add a song to the catalogue; raises Conflict where its key is taken, HolderConflict."""
+    directory = holders.directory(session, tenant_id, [Party.of(right) for right in facts.rights])
+    song = build(session, tenant_id=tenant_id, facts=facts, directory=directory)
     try:
         session.flush()
     except IntegrityError as error:
@@ -39,13 +41,13 @@ def create(session: Session, *, tenant_id: str, facts: SongFacts) -> Song:
     return song
 
 
-def build(session: Session, *, tenant_id: str, facts: SongFacts) -> Song:
-    """Make a song of its facts and add it to the session."""
+def build(session: Session, *, tenant_id: str, facts: SongFacts, directory: Directory) -> Song:
+    """Make a song of its facts and add it to the session; the directory knows its parties."""
     moment, ident = now(session), new_id()
     song = Song(id=ident, tenant_id=tenant_id, key=facts.key or ident, rights=[], created_at=moment, updated_at=moment)
     for name, value in facts.model_dump(exclude={"key", "rights"}).items():
         setattr(song, name, value)
-    song.rights = _rights(tenant_id, facts.model_dump()["rights"])
+    song.rights = _rights(tenant_id, facts.model_dump()["rights"], directory)
     session.add(song)
     return song
 
@@ -61,9 +63,10 @@ def get(session: Session, *, tenant_id: str, song_id: str) -> Song:
 
 
 def change(session: Session, *, tenant_id: str, song_id: str, changes: SongChanges) -> Song:
-    """Change the facts that were given; raises NotFound."""
+    """Change the facts that were given; raises NotFound, HolderConflict."""
     song = get(session, tenant_id=tenant_id, song_id=song_id)
-    assign(session, song, differences(song, stated(changes)))
+    directory = holders.directory(session, tenant_id, [Party.of(right) for right in changes.rights or ()])
+    assign(session, song, differences(song, stated(changes)), directory)
     return song
 
 
@@ -100,10 +103,14 @@ def differences(song: Song, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if _fact(song, name) != value}
 
 
-def assign(session: Session, song: Song, facts: Mapping[str, Any]) -> None:
-    """Write facts (as dumped from a schema) to a song; without any, it stays as it was."""
+def assign(session: Session, song: Song, facts: Mapping[str, Any], directory: Directory | None = None) -> None:
+    """Write facts (as dumped from a schema) to a song; without any, it stays as it was.
+
+    The directory knows the parties of the rights, where there are any among the facts.
+    """
     for name, value in facts.items():
-        setattr(song, name, _rights(song.tenant_id, value) if name == "rights" else value)
+        written = _rights(song.tenant_id, value, directory) if name == "rights" and directory else value
+        setattr(song, name, written)
     if facts:
         song.updated_at = now(session)
 
@@ -114,8 +121,14 @@ def _fact(song: Song, name: str) -> Any:
     return [{field: getattr(right, field) for field in _RIGHT_FIELDS} for right in song.rights]
 
 
-def _rights(tenant_id: str, dumped: list[dict[str, Any]]) -> list[Right]:
-    return [Right(id=new_id(), tenant_id=tenant_id, **right) for right in dumped]
+def _rights(tenant_id: str, dumped: list[dict[str, Any]], directory: Directory) -> list[Right]:
+    return [
+        Right(id=new_id(), tenant_id=tenant_id, holder_id=directory.id_of(_party(right)), **right) for right in dumped
+    ]
+
+
+def _party(right: Mapping[str, Any]) -> Party:
+    return Party(right["party"], right["ipi"], right["isni"])
 
 
 def _conditions(session: Session, wanted: SongFilter) -> list[ColumnElement[bool]]:

@@ -7,6 +7,7 @@ from app.models.catalogue import Right, Song, TrainingPolicy
 from app.models.columns import new_id
 from app.models.counterfactuals import Counterfactual, ForgettingStage, JobTable, Matched, Take
 from app.models.disputes import Dispute, DisputeOutcome
+from app.models.holders import Holder
 from app.models.tenants import DEFAULT_TENANT, Quota, Tenant, Usage
 from app.models.training import Model, TrainingSong
 from app.models.workers import Worker
@@ -21,6 +22,7 @@ __all__ = [
     "Dispute",
     "DisputeOutcome",
     "ForgettingStage",
+    "Holder",
     "Influence",
     "JobTable",
     "Making",

@@ -65,7 +65,7 @@ def _searchable(_: object, __: object, song: Song) -> None:
 
 
 class Right(Base):
-    """One party's share in a song, 0 to 1, in one role."""
+    """One holder's share in a song, 0 to 1, in one role; party, ipi and isni are as they were stated for this song."""
 
     __tablename__ = "rights"
     __table_args__ = (CheckConstraint("share >= 0 AND share <= 1", name="share"),)
@@ -73,6 +73,7 @@ class Right(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     tenant_id: Mapped[str] = owner()
     song_id: Mapped[str] = mapped_column(ForeignKey("songs.id", ondelete="CASCADE"), index=True)
+    holder_id: Mapped[str] = mapped_column(ForeignKey("holders.id"), index=True)
     party: Mapped[str] = mapped_column(String(300))
     role: Mapped[str] = mapped_column(String(50))
     ipi: Mapped[str | None] = mapped_column(String(11))

@@ -17,7 +17,7 @@ from sqlalchemy import inspect, select, text
 
 from app import migrate
 from app.db import Base, engines, reading, transaction
-from app.models import DEFAULT_TENANT, Attribution, Influence, Right, Song, Tenant
+from app.models import DEFAULT_TENANT, Attribution, Holder, Influence, Right, Song, Tenant
 
 ROOT = Path(__file__).parents[2]
 RESULT_OF_0001 = (
@@ -58,9 +58,10 @@ def test_down_removes_everything_even_with_data_and_up_works_again(empty_databas
     with closing(engines(settings)) as db:
         with transaction(db) as session:
             song = Song(id="s", tenant_id=DEFAULT_TENANT, key="k", title="t", artist="a")
-            session.add(song)
+            session.add_all([song, Holder(id="h", tenant_id=DEFAULT_TENANT, name="p", name_plain="p", words=["p"])])
             session.flush()
-            session.add(Right(tenant_id=DEFAULT_TENANT, song_id="s", party="p", role="author", share=1.0))
+            right = {"party": "p", "role": "author", "share": 1.0}
+            session.add(Right(tenant_id=DEFAULT_TENANT, song_id="s", holder_id="h", **right))
         assert migrate.is_current(db)
     migrate.downgrade(settings)
     with closing(engines(settings)) as db:
@@ -86,6 +87,44 @@ def test_results_of_the_first_schema_keep_their_check(empty_database_settings):
     migrate.downgrade(settings, "0001")
     with closing(engines(settings)) as db, db.read.connect() as connection:
         assert connection.execute(text("SELECT check_delta, share FROM influences")).all() == [(0.25, 0.5)]
+
+
+BEFORE_HOLDERS = "0008"
+RIGHTS_BEFORE = (
+    ("1", "Ada Lovelace", "00014107338", None),
+    ("2", "A. Lovelace", "00014107338", "000000012281955X"),
+    ("3", "Lovelace", None, "000000012281955X"),
+    ("4", "Ada  LOVELACE", None, None),
+    ("5", "Äda Lovelace", None, None),
+    ("6", "Contradiction", "00052210040", "000000012281955X"),
+)
+
+
+@BOTH
+def test_parties_of_earlier_rights_become_holders(empty_database_settings):
+    settings = empty_database_settings
+    migrate.upgrade(settings, BEFORE_HOLDERS)
+    right = text(
+        "INSERT INTO rights (id, tenant_id, song_id, party, role, ipi, isni, share)"
+        " VALUES (:id, 'default', 's', :party, 'label', :ipi, :isni, 0.1)"
+    )
+    with closing(engines(settings)) as db, db.write.begin() as connection:
+        connection.execute(text(RESULT_OF_0001[0]))
+        for values in RIGHTS_BEFORE:
+            connection.execute(right, dict(zip(("id", "party", "ipi", "isni"), values, strict=True)))
+    migrate.upgrade(settings)
+    with closing(engines(settings)) as db, reading(db) as session:
+        of = dict(session.execute(select(Right.id, Right.holder_id)).all())
+        numbers = {row.id: (row.ipi, row.isni) for row in session.execute(select(Holder.id, Holder.ipi, Holder.isni))}
+    assert of["1"] == of["2"] == of["3"]
+    assert of["4"] == of["5"]
+    assert len(numbers) == len(set(of.values())) == 3
+    assert numbers[of["1"]] == ("00014107338", "000000012281955X")
+    assert (numbers[of["4"]], numbers[of["6"]]) == ((None, None), ("00052210040", None))
+    migrate.downgrade(settings, BEFORE_HOLDERS)
+    with closing(engines(settings)) as db, db.read.connect() as connection:
+        kept = connection.execute(text("SELECT id, party, ipi, isni FROM rights ORDER BY id")).all()
+    assert tuple(map(tuple, kept)) == RIGHTS_BEFORE
 
 
 @BOTH

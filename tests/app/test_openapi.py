@@ -6,6 +6,7 @@ import pytest
 
 from app.attributions import batch_schemas as batches
 from app.attributions import schemas as attributions
+from app.catalogue import holder_schemas as holders
 from app.catalogue import model_schemas as models
 from app.catalogue import schemas as catalogue
 from app.config import Settings
@@ -39,6 +40,9 @@ OPERATIONS = {
     "putSongAudio": ("put", "/v1/songs/{song_id}/audio"),
     "listSongInfluences": ("get", "/v1/songs/{song_id}/influences"),
     "getSongInfluenceHistory": ("get", "/v1/songs/{song_id}/influence-history"),
+    "listHolders": ("get", "/v1/holders"),
+    "getHolder": ("get", "/v1/holders/{holder_id}"),
+    "listHolderSongs": ("get", "/v1/holders/{holder_id}/songs"),
     "listModels": ("get", "/v1/models"),
     "getModel": ("get", "/v1/models/{model}"),
     "addToBatch": ("post", "/v1/batches"),
@@ -60,6 +64,7 @@ SCHEMAS = [
     catalogue.Song,
     catalogue.SongChanges,
     catalogue.SongFacts,
+    holders.Holder,
     models.Model,
     disputes.Dispute,
     disputes.NewDispute,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.db import transaction
-from app.models import DEFAULT_TENANT, Attribution, Right, Song
+from app.models import DEFAULT_TENANT, Attribution, Holder, Right, Song
 from tests.app.world import add_found, statements
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,6 +26,9 @@ READS = {
     "/v1/attributions/{track}/influences": 2,  # the attribution, then its ranking
     "/v1/batches/night": 1,
     "/v1/batches/night/items": 1,
+    "/v1/holders": 1,
+    "/v1/holders?q=p": 1,
+    "/v1/holders/h/songs": 3,  # the holder, songs, then the rights of all of them
     "/v1/usage": 2,  # quotas, then months
     "/v1/models": 2,  # models, then what is indexed of all of them
 }
@@ -36,8 +39,11 @@ def world(database, model):
     """A song that was found in many tracks, each song with rights."""
     with transaction(database) as session:
         songs = session.scalars(select(Song.id).order_by(Song.id)).all()
+        session.add(Holder(id="h", tenant_id=DEFAULT_TENANT, name="p", name_plain="p", words=["p"]))
+        session.flush()
         for song in songs:
-            session.add(Right(tenant_id=DEFAULT_TENANT, song_id=song, party="p", role="label", share=1.0))
+            right = {"party": "p", "role": "label", "share": 1.0}
+            session.add(Right(tenant_id=DEFAULT_TENANT, song_id=song, holder_id="h", **right))
     tracks = add_found(database, model.id, songs[0], [FIRST + timedelta(hours=each) for each in range(30)])
     with transaction(database) as session:
         for track in tracks:
