@@ -58,6 +58,10 @@ class Settings(BaseSettings):
 
     auth: Literal["loopback", "required"] = "loopback"
     """Whether every request needs a key, or all but those from this machine while no key has been made."""
+
+    report_key: Path | None = None
+    """The file of the Ed25519 key that signs reports; by default it is made in the data folder on first use."""
+
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
     key: SecretStr | None = None

@@ -5,8 +5,8 @@ ServiceError
 ├── NeedsKey · InvalidKey
 ├── Forbidden
 │   └── InsufficientScope · ForeignHost · ForeignOrigin
-├── NotFound · MethodNotAllowed · Conflict (HolderConflict)
-├── InvalidModel
+├── NotFound · MethodNotAllowed · Conflict (HolderConflict, NoResult)
+├── InvalidModel · BadKey
 ├── AudioError
 │   ├── Empty · TooLarge · NotAudio · Truncated
 │   ├── TooManyChannels · BadSampleRate · TooShort · TooLong
@@ -145,6 +145,18 @@ class HolderConflict(Conflict):
     """A party's identifiers contradict what is known of a rights-holder."""
 
     type, title = "holder-conflict", "These identifiers belong to another rights-holder"
+
+
+class NoResult(Conflict):
+    """The attribution has not succeeded, so there is nothing to report."""
+
+    type, title = "no-result", "This attribution has no result"
+
+
+class BadKey(ServiceError):
+    """A key that signs or verifies cannot be used."""
+
+    type, title = "bad-key", "The key is not valid"
 
 
 class TooManyRequests(ServiceError):

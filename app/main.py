@@ -27,12 +27,14 @@ from app.metrics import RequestMetrics
 from app.middleware import BodyLimit, RequestContext
 from app.recordings import routes as recordings
 from app.recordings.waveforms import Waveforms
+from app.reports import routes as reports
 from app.storage import Storage
 from app.usage import routes as usage
 
 COUNTED = (
     *(attributions.router, batches.router, disputes.router, recordings.router),
     *(catalogue.router, holders.router, models.router, usage.router),
+    reports.router,
 )
 ROUTERS = (*COUNTED, health.router)
 

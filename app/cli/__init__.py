@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from app import show
-from app.cli import asking, serving
+from app.cli import asking, reports, serving
 from app.cli.index import index
 from app.cli.keys import keys
 from app.cli.models import models
@@ -18,9 +18,12 @@ HELP = "Which training songs influenced a generated track."
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (serving.up, serving.demo, serving.sweep, asking.attribute, asking.history, asking.generate):
     app.command()(command)
+app.command()(reports.report)
+app.command()(reports.verify)
 app.command(name="migrate")(serving.migrate_)
 for group, name in ((songs, "songs"), (models, "models"), (index, "index"), (tenants, "tenants"), (keys, "keys")):
     app.add_typer(group, name=name)
+app.add_typer(reports.report_keys, name="report-keys")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 from rich.markup import escape
 
 from app import show
@@ -13,6 +14,7 @@ from app.client import Client
 from app.config import Settings
 
 Url = Annotated[str | None, typer.Option(envvar="ROOTNOTE_URL", help="Where the service is; by default, here.")]
+Json = Annotated[bool, typer.Option("--json", help="Say it as JSON, for scripts.")]
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
 
 
@@ -36,6 +38,20 @@ def connect(given: str | None) -> Client:
 def say(line: str) -> None:
     """Print one line as it is."""
     show.console().print(escape(line), soft_wrap=True)
+
+
+def as_json(found: BaseModel) -> None:
+    """Print an answer as one line of JSON."""
+    typer.echo(found.model_dump_json())
+
+
+def write(data: bytes, out: Path | None) -> None:
+    """Write bytes as they are to a file, or to standard output. Raises OSError."""
+    if out is None:
+        typer.echo(data, nl=False)
+    else:
+        out.write_bytes(data)
+        say(f"Wrote {out}")
 
 
 def until_signal() -> threading.Event:

@@ -8,6 +8,7 @@ from app.models.columns import new_id
 from app.models.counterfactuals import Counterfactual, ForgettingStage, JobTable, Matched, Take
 from app.models.disputes import Dispute, DisputeOutcome
 from app.models.holders import Holder
+from app.models.keys import ReportKey
 from app.models.tenants import DEFAULT_TENANT, Quota, Tenant, Usage
 from app.models.training import Model, TrainingSong
 from app.models.workers import Worker
@@ -30,6 +31,7 @@ __all__ = [
     "Method",
     "Model",
     "Quota",
+    "ReportKey",
     "Right",
     "Song",
     "Stage",

@@ -1,6 +1,7 @@
 """The HTTP application over a migrated database, with one registered model and no broker."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from app.deps import Caller, caller
 from app.main import create_app
 from app.models import DEFAULT_TENANT, Model
 from tests.app.here import client_of
+from tests.app.shell import Captured, Shell
 from tests.app.world import model_folder
 
 
@@ -41,3 +43,10 @@ def stranger(database_settings: Settings) -> Iterator[TestClient]:
     app.dependency_overrides[caller] = lambda: Caller("stranger", TENANT)
     with client_of(app) as client:
         yield client
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path) -> Shell:
+    """The command line, in a folder of this test."""
+    monkeypatch.chdir(tmp_path)
+    return Shell(monkeypatch, capsys)

@@ -10,39 +10,16 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from app import cli
 from app.client import Client, Track
 from app.config import Settings
 from app.db import Database
 from app.models import DEFAULT_TENANT, Model
 from tests.app.here import make_key
 from tests.app.live import serving
+from tests.app.shell import Shell
 from tests.app.sounds import Sound
 from tests.app.world import complete, model_folder
 from tests.processes import environment
-
-Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path) -> "Shell":
-    monkeypatch.chdir(tmp_path)
-    return Shell(monkeypatch, capsys)
-
-
-class Shell:
-    """Runs `rootnote` in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Its exit status, what it printed, and what it printed as errors, all white space as single blanks."""
-        self._monkeypatch.setattr(sys, "argv", ["rootnote", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = self._capsys.readouterr()
-        return int(ended.value.code or 0), " ".join(out.split()), " ".join(err.split())
 
 
 def test_help_names_every_command(run: Shell) -> None:

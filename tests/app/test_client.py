@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from app import client as clients
 from app import errors
 from app.attributions.outcome import ErrorInfo
 from app.attributions.schemas import Attribution
-from app.client import Client, NotSucceeded, Track, UnknownProblem, Unreachable
+from app.client import Client, NotSucceeded, Patience, Track, UnknownProblem, Unreachable, connection
 from app.config import Settings
 from app.db import Database
 from app.models import Model, Status
@@ -101,7 +100,7 @@ def test_pages_are_walked_through(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clients, "PAGE_ROWS", 2)
+    monkeypatch.setattr(connection, "PAGE_ROWS", 2)
     idents = [api.post(track).id for _ in range(3)]
     for ident in idents:
         complete(database, settings, ident)
@@ -147,3 +146,68 @@ def test_somebody_else_there(tmp_path: Path, track: Track) -> None:
             with pytest.raises(errors.ServiceError, match="did not answer as"):
                 list(lost.models())
         other.shutdown()
+
+
+class Busy(http.server.BaseHTTPRequestHandler):
+    """Answers with the statuses that it was given, one a request, then with readiness of nothing."""
+
+    answers: list[tuple[int, str | None]] = []  # noqa: RUF012  set by each test
+    asked: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer()
+
+    def _answer(self) -> None:
+        self.asked.append(self.command)
+        status, wait = self.answers.pop(0)
+        body = b'{"items": [], "next_cursor": null}' if status == 200 else b"busy"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        if wait is not None:
+            self.send_header("Retry-After", wait)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def busy() -> Iterator[str]:
+    Busy.answers, Busy.asked = [], []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_busy_service_is_asked_again_when_it_says(busy: str) -> None:
+    waited: list[float] = []
+    Busy.answers = [(503, "3"), (429, "7"), (502, None), (503, "Fri, 31 Dec 1999 23:59:59 GMT"), (200, None)]
+    with Client(busy, patience=Patience(30, waited.append)) as client:
+        assert list(client.models()) == []
+    assert waited == [3, 7, 4, 8]
+
+
+def test_patience_ends(busy: str) -> None:
+    waited: list[float] = []
+    Busy.answers = [(503, "20"), (503, "20"), (429, "86400"), (404, "1")]
+    with Client(busy, patience=Patience(30, waited.append)) as client:
+        for _ in range(3):
+            with pytest.raises(errors.ServiceError):
+                list(client.models())
+    assert (waited, Busy.answers) == ([20], [])
+
+
+def test_what_may_have_been_done_is_not_done_again(busy: str, track: Track) -> None:
+    waited: list[float] = []
+    Busy.answers = [(503, "1"), (429, "1"), (503, "1")]
+    with Client(busy, patience=Patience(30, waited.append)) as client:
+        for _ in range(2):
+            with pytest.raises(errors.ServiceError, match="503"):
+                client.post(track)
+    assert (waited, Busy.asked) == ([1], ["POST"] * 3)

@@ -14,6 +14,7 @@ from app.disputes import schemas as disputes
 from app.main import create_app
 from app.problems import Problem
 from app.recordings import schemas as recordings
+from app.reports import schemas as reports
 from app.usage import schemas as usage
 from tests.app.here import client_of
 
@@ -48,6 +49,10 @@ OPERATIONS = {
     "addToBatch": ("post", "/v1/batches"),
     "getBatch": ("get", "/v1/batches/{batch}"),
     "listBatchItems": ("get", "/v1/batches/{batch}/items"),
+    "getReport": ("get", "/v1/attributions/{attribution_id}/report"),
+    "getReportTable": ("get", "/v1/attributions/{attribution_id}/report.csv"),
+    "verifyReport": ("post", "/v1/reports/verify"),
+    "listReportKeys": ("get", "/v1/report-keys"),
     "getUsage": ("get", "/v1/usage"),
     "getHealth": ("get", "/healthz"),
     "getReadiness": ("get", "/readyz"),
@@ -74,6 +79,8 @@ SCHEMAS = [
     batches.BatchItem,
     batches.BatchReceipt,
     batches.NewItem,
+    reports.ReportKey,
+    reports.Verification,
     usage.TenantUsage,
     Problem,
 ]
@@ -139,6 +146,7 @@ def test_bodies_are_described_as_they_are_sent(described):
         "changeSong": ["application/json"],
         "importSongs": ["text/csv"],
         "putSongAudio": ["audio/*"],
+        "verifyReport": ["application/json"],
     }
     assert described["components"]["schemas"]["NewTrack"]["required"] == ["audio"]
 

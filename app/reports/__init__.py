@@ -1,0 +1,1 @@
+"""Signed reports: what was found, as a document that anyone can check."""
