@@ -42,6 +42,11 @@ class Settings(BaseSettings):
     ring_max_seconds: float = Field(default=60.0, gt=0)
     queue_ttl_seconds: float = Field(default=86_400.0, gt=0)
 
+    idempotency_ttl_seconds: float = Field(default=86_400.0, gt=0)
+    """How long the answer to a request with an Idempotency-Key is kept."""
+    idempotency_lock_seconds: float = Field(default=90.0, gt=0)
+    """After so long a request that was not answered may be carried out again: longer than any takes."""
+
     max_upload_bytes: int = Field(default=50 * MEBIBYTE, gt=0)
     max_decoded_bytes: int = Field(default=512 * MEBIBYTE, gt=0)
     min_seconds: float = Field(default=1.0, gt=0)

@@ -23,6 +23,7 @@ from app.db import engines
 from app.deps import sound_address
 from app.disputes import routes as disputes
 from app.errors import MethodNotAllowed
+from app.idempotency.digest import DigestBodies
 from app.metrics import RequestMetrics
 from app.middleware import BodyLimit, RequestContext
 from app.recordings import routes as recordings
@@ -90,6 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     declared.check(app.routes)
     problems.install(app)
     app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_wrong_method)
+    app.add_middleware(DigestBodies)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes + ENVELOPE_BYTES)
     app.add_middleware(RequestContext, observe=app.state.metrics.observe)
     return app

@@ -15,6 +15,7 @@ from app.builds import sweeping as builds
 from app.config import Settings
 from app.db import Database, engines, transaction
 from app.errors import DatabaseUnavailable
+from app.idempotency import service as idempotency
 
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -35,6 +36,8 @@ def once(db: Database, settings: Settings) -> bool:
         with transaction(db) as session:
             swept = sweeping.sweep(session, settings=settings)
             pieces = builds.sweep(session, settings=settings)
+        with transaction(db) as session:
+            idempotency.forget(session)
         with transaction(db) as session:
             registered = builds.register(session)
     except (DatabaseUnavailable, SQLAlchemyError) as error:

@@ -28,9 +28,10 @@ from app.attributions.schemas import Attribution
 from app.attributions.states import ENDED
 from app.db import reading
 from app.deps import CallerDep, DatabaseDep, IntakeDep, PlaceDep, needs
+from app.idempotency.routes import REFUSALS, KeyHeader, OnceRoute, begin
 from app.problems import document
 
-router = APIRouter(prefix="/v1/batches", tags=["batches"])
+router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=OnceRoute)
 
 _ITEMS = TypeAdapter(list[dict[str, Any]])
 _CUSTOM_ID = TypeAdapter(CustomId)
@@ -72,14 +73,15 @@ Name = Annotated[BatchName, Path(description="The caller's name for the batch.")
     status_code=status.HTTP_202_ACCEPTED,
     response_model=BatchReceipt,
     openapi_extra=_FORM,
-    responses=document(errors.Conflict, errors.TooLarge, errors.TooManyRequests, errors.Unavailable),
+    responses=document(errors.Conflict, errors.TooLarge, errors.TooManyRequests, errors.Unavailable, *REFUSALS),
 )
-async def add(request: Request, intake: IntakeDep, caller: CallerDep) -> Response:
+async def add(request: Request, intake: IntakeDep, caller: CallerDep, _: KeyHeader = None) -> Response:
     """Accept or refuse each item by itself. Sent again, an item that the batch holds stays as it is.
 
     A batch larger than one request may be is sent in several, under one name.
     """
     async with request.form(max_files=MAX_ITEMS, max_fields=2, max_part_size=8 * 1024 * 1024) as form:
+        await begin(request, caller.tenant_id, intake.db, intake.settings)
         batch, items = _read(form)
         files = {name: part.file for name, part in form.items() if isinstance(part, UploadFile)}
         shown = await run_in_threadpool(_submit, intake, caller.tenant_id, (batch, items), files)

@@ -17,10 +17,11 @@ from app.attributions.schemas import Attribution, AttributionPage, InfluencePage
 from app.attributions.waiting import ENDED, preferred_wait, until_ended
 from app.db import Database, reading, transaction
 from app.deps import CallerDep, Cursor, DatabaseDep, IntakeDep, Moment, PlaceDep, WriteDep, needs
+from app.idempotency.routes import REFUSALS, OnceDep, OnceRoute
 from app.models import Status
 from app.problems import document
 
-router = APIRouter(prefix="/v1/attributions", tags=["attributions"])
+router = APIRouter(prefix="/v1/attributions", tags=["attributions"], route_class=OnceRoute)
 
 _CHUNK = 1024 * 1024
 _REFUSALS = (
@@ -37,6 +38,7 @@ _REFUSALS = (
     errors.NotAudio,
     errors.TooManyRequests,
     errors.QuotaExhausted,
+    *REFUSALS,
 )
 _ACCEPTED = {
     "headers": {
@@ -83,7 +85,11 @@ async def wanted_listing(
     responses=document(*_REFUSALS, errors.Unavailable) | {202: _ACCEPTED},
 )
 async def create(
-    request: Request, form: Annotated[NewTrack, File()], intake: IntakeDep, caller: CallerDep, prefer: Prefer = None
+    request: Request,
+    form: Annotated[NewTrack, File()],
+    intake: IntakeDep,
+    once: OnceDep,
+    prefer: Prefer = None,
 ) -> Response:
     """Keep the track and queue its attribution; what its header shows to be wrong is refused at once.
 
@@ -98,11 +104,12 @@ async def create(
         external_id=form.external_id,
         top_k=form.top_k,
         filename=_printable(form.audio.filename),
+        ident=once.id,
     )
-    shown = await run_in_threadpool(_submit, intake, caller.tenant_id, form.audio.file, wanted)
+    shown = await run_in_threadpool(_submit, intake, once.tenant_id, form.audio.file, wanted)
     waiting = preferred_wait(prefer)
     if waiting:
-        shown = await until_ended(partial(_look, intake.db, caller.tenant_id, shown.id), waiting, request)
+        shown = await until_ended(partial(_look, intake.db, once.tenant_id, shown.id), waiting, request)
     headers = {"Location": f"{router.prefix}/{shown.id}", "Retry-After": "1"} | _applied(waiting)
     return _json(shown, headers, status.HTTP_202_ACCEPTED)
 
@@ -200,19 +207,20 @@ def cancel(session: WriteDep, caller: CallerDep, attribution_id: str) -> Attribu
     dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
     summary="Attribute a track again with the newest version of its model",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=document(errors.NotFound, errors.UnknownModel) | {202: _ACCEPTED},
+    responses=document(errors.NotFound, errors.UnknownModel, *REFUSALS) | {202: _ACCEPTED},
 )
 def reattribute(
     intake: IntakeDep,
-    caller: CallerDep,
+    once: OnceDep,
     attribution_id: str,
     response: Response,
     model: Annotated[str | None, Query(description="The name of another model.", max_length=200)] = None,
 ) -> Attribution:
     """Queue the stored track anew, with its prompt, method and names; the earlier report stays as it is."""
     with transaction(intake.db) as session:
+        anew = service.Anew(model, once.id)
         found = service.repeat(
-            session, tenant_id=caller.tenant_id, attribution_id=attribution_id, settings=intake.settings, model=model
+            session, tenant_id=once.tenant_id, attribution_id=attribution_id, settings=intake.settings, anew=anew
         )
         shown = Attribution.of(found)
     response.headers["Location"], response.headers["Retry-After"] = f"{router.prefix}/{shown.id}", "1"

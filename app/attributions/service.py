@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, tuple_
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app import cursor as cursors
@@ -15,7 +16,7 @@ from app.attributions.counting import counts_as
 from app.audio import AudioFacts
 from app.cursor import PAGE_ROWS
 from app.db import now
-from app.errors import NotFound, UnknownMethod, UnknownModel
+from app.errors import Conflict, NotFound, UnknownMethod, UnknownModel
 from app.models import Attribution, Influence, Method, Model, Song, Status, new_id
 from app.usage import service as usage
 
@@ -38,6 +39,16 @@ class NewAttribution:
     filename: str | None = None
     batch: str | None = None
     custom_id: str | None = None
+    ident: str | None = None
+    """Under which id it is made; one that is there already is returned as it is."""
+
+
+@dataclass(frozen=True)
+class Anew:
+    """How a track is attributed again: with which model, None for its own, and under which id."""
+
+    model: str | None = None
+    ident: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,15 @@ def create(
 ) -> Attribution:
     """A queued attribution of a kept track; its message goes out after the commit.
 
-    Raises UnknownModel, UnknownMethod, QuotaExhausted.
+    Raises UnknownModel, UnknownMethod, QuotaExhausted, and Conflict where another makes the same at this moment.
     """
+    if request.ident is not None and (made := _made(session, tenant_id, request.ident)) is not None:
+        return made
     usage.count_jobs(session, tenant_id, 1)
     model = resolve_model(session, tenant_id=tenant_id, name=request.model or settings.model_name)
     moment = now(session)
     attribution = Attribution(
-        id=new_id(),
+        id=request.ident or new_id(),
         tenant_id=tenant_id,
         model=model,
         model_id=model.id,
@@ -117,13 +130,13 @@ def create(
         expires_at=moment + timedelta(seconds=settings.queue_ttl_seconds),
     )
     session.add(attribution)
-    session.flush()
+    _flush(session, request)
     ring(session, attribution.id, model.name, settings)
     return attribution
 
 
 def repeat(
-    session: Session, *, tenant_id: str, attribution_id: str, settings: Settings, model: str | None = None
+    session: Session, *, tenant_id: str, attribution_id: str, settings: Settings, anew: Anew = Anew()
 ) -> Attribution:
     """Queue the track of an attribution again, for the newest version of its model or of another one; it stays itself.
 
@@ -131,11 +144,25 @@ def repeat(
     """
     first = get(session, tenant_id=tenant_id, attribution_id=attribution_id)
     same = {name: getattr(first, name) for name in ("method", "prompt", "external_id", "top_k", "filename")}
-    request = NewAttribution(model=model or first.model.name, **same)
+    request = NewAttribution(model=anew.model or first.model.name, ident=anew.ident, **same)
     audio = KeptAudio(first.audio_key, first.audio_sha256, first.audio_bytes, AudioFacts(**first.audio_facts))
     again = create(session, tenant_id=tenant_id, request=request, audio=audio, settings=settings)
     again.repeats = first.id
     return again
+
+
+def _flush(session: Session, request: NewAttribution) -> None:
+    try:
+        session.flush()
+    except IntegrityError as error:
+        if request.ident is None:
+            raise
+        raise Conflict("another request makes the same at this moment; send it again") from error
+
+
+def _made(session: Session, tenant_id: str, ident: str) -> Attribution | None:
+    mine = (Attribution.tenant_id == tenant_id, Attribution.id == ident)
+    return session.scalars(select(Attribution).where(*mine).options(joinedload(Attribution.model))).one_or_none()
 
 
 def ring(session: Session, attribution_id: str, model: str, settings: Settings) -> None:

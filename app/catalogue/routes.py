@@ -24,9 +24,10 @@ from app.catalogue.schemas import (
 )
 from app.db import reading, transaction
 from app.deps import CallerDep, DatabaseDep, IntakeDep, Moment, PlaceDep, ReadDep, WriteDep, needs
+from app.idempotency.routes import REFUSALS, OnceDep, OnceRoute
 from app.problems import document
 
-router = APIRouter(prefix="/v1/songs", tags=["catalogue"])
+router = APIRouter(prefix="/v1/songs", tags=["catalogue"], route_class=OnceRoute)
 
 MAX_SONG_SECONDS = 7200.0
 _CHUNK = 1024 * 1024
@@ -70,11 +71,11 @@ WantedDep = Annotated[history.Wanted, Depends(wanted)]
     dependencies=[needs(Scope.CATALOGUE_WRITE)],
     summary="Add a song",
     status_code=status.HTTP_201_CREATED,
-    responses=document(errors.Conflict, errors.HolderConflict),
+    responses=document(errors.Conflict, errors.HolderConflict, *REFUSALS),
 )
-def create(session: WriteDep, caller: CallerDep, facts: SongFacts, response: Response) -> Song:
+def create(session: WriteDep, once: OnceDep, facts: SongFacts, response: Response) -> Song:
     """Add a song to the catalogue. Its key is unique in it; its ISRC need not be."""
-    song = service.create(session, tenant_id=caller.tenant_id, facts=facts)
+    song = service.create(session, tenant_id=once.tenant_id, facts=facts, ident=once.id)
     response.headers["Location"] = f"{router.prefix}/{song.id}"
     return Song.model_validate(song)
 
@@ -102,11 +103,11 @@ def listing(
     operation_id="importSongs",
     dependencies=[needs(Scope.CATALOGUE_WRITE)],
     summary="Add and change many songs by a CSV file",
-    responses=document(errors.TooLarge, errors.Conflict),
+    responses=document(errors.TooLarge, errors.Conflict, *REFUSALS),
 )
 def import_songs(
     database: DatabaseDep,
-    caller: CallerDep,
+    once: OnceDep,
     data: Annotated[bytes, Body(media_type="text/csv", examples=[_CSV])],
     dry_run: Annotated[bool, Query(description="Only say what would be done.")] = False,
 ) -> ImportReport:
@@ -117,7 +118,7 @@ def import_songs(
     """
     sheet = importing.parse(data)
     with reading(database) if dry_run else transaction(database) as session:
-        return importing.store(session, tenant_id=caller.tenant_id, sheet=sheet, dry_run=dry_run)
+        return importing.store(session, tenant_id=once.tenant_id, sheet=sheet, dry_run=dry_run)
 
 
 @router.get(

@@ -30,10 +30,13 @@ class SongFilter:
     q: str | None = None
 
 
-def create(session: Session, *, tenant_id: str, facts: SongFacts) -> Song:
-    """Add a song to the catalogue; raises Conflict where its key is taken, HolderConflict."""
+def create(session: Session, *, tenant_id: str, facts: SongFacts, ident: str | None = None) -> Song:
+    """Add a song to the catalogue, or find it under `ident`; raises Conflict where its key is taken, HolderConflict."""
+    mine = select(Song).where(Song.id == ident, Song.tenant_id == tenant_id).options(selectinload(Song.rights))
+    if ident is not None and (made := session.scalar(mine)) is not None:
+        return made
     directory = holders.directory(session, tenant_id, [Party.of(right) for right in facts.rights])
-    song = build(session, tenant_id=tenant_id, facts=facts, directory=directory)
+    song = build(session, tenant_id=tenant_id, facts=facts, directory=directory, ident=ident)
     try:
         session.flush()
     except IntegrityError as error:
@@ -41,9 +44,11 @@ def create(session: Session, *, tenant_id: str, facts: SongFacts) -> Song:
     return song
 
 
-def build(session: Session, *, tenant_id: str, facts: SongFacts, directory: Directory) -> Song:
+def build(
+    session: Session, *, tenant_id: str, facts: SongFacts, directory: Directory, ident: str | None = None
+) -> Song:
     """Make a song of its facts and add it to the session; the directory knows its parties."""
-    moment, ident = now(session), new_id()
+    moment, ident = now(session), ident or new_id()
     song = Song(id=ident, tenant_id=tenant_id, key=facts.key or ident, rights=[], created_at=moment, updated_at=moment)
     for name, value in facts.model_dump(exclude={"key", "rights"}).items():
         setattr(song, name, value)

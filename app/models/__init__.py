@@ -8,6 +8,7 @@ from app.models.columns import new_id
 from app.models.counterfactuals import Counterfactual, ForgettingStage, JobTable, Matched, Take
 from app.models.disputes import Dispute, DisputeOutcome
 from app.models.holders import Holder
+from app.models.idempotency import IdempotencyKey
 from app.models.keys import ReportKey
 from app.models.tenants import DEFAULT_TENANT, Quota, Tenant, Usage
 from app.models.training import Model, TrainingSong
@@ -24,6 +25,7 @@ __all__ = [
     "DisputeOutcome",
     "ForgettingStage",
     "Holder",
+    "IdempotencyKey",
     "Influence",
     "JobTable",
     "Making",

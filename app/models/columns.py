@@ -22,6 +22,6 @@ def within(column: str, words: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(repr(word.value) for word in words)})", name=column)
 
 
-def owner() -> Mapped[str]:
+def owner(*, primary_key: bool = False) -> Mapped[str]:
     """Name the tenant that owns a row."""
-    return mapped_column(String(64), ForeignKey("tenants.id"))
+    return mapped_column(String(64), ForeignKey("tenants.id"), primary_key=primary_key)

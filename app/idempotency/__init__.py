@@ -1,0 +1,1 @@
+"""Requests that may be sent again: one Idempotency-Key, one effect, one answer."""
