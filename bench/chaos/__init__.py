@@ -1,0 +1,1 @@
+"""Jobs flow while whatever can die is killed; afterwards the database says whether one was lost, doubled or stuck."""

@@ -1,0 +1,111 @@
+"""Jobs under random kills, on both set-ups: whether one is lost, doubled or stuck.
+
+    python -m bench.chaos
+
+Real processes: `rootnote up` on SQLite, and Postgres, Valkey, API, sweeper and two workers that stand alone; a real
+engine over a tiny model. Each set-up's result is kept as soon as it is there (--resume takes it from the folder).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import hardware
+from bench.chaos import storm
+from bench.chaos.faults import OFTEN
+from bench.chaos.setups import QUICK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BROKEN = (
+    "results_not_whole",
+    "results_without_success",
+    "attempts_above_the_cap",
+    "failed_before_the_cap",
+    "leases_after_the_end",
+    "tracks_not_counted_once",
+    "histories_off",
+    "jobs_metered_wrongly",
+)
+"""Promises beside those that a job is not lost, not doubled and not stuck."""
+TOTALS = ("jobs", "kills", "lost", "doubled", "stuck")
+THREADS = {"OMP_NUM_THREADS": "1"}
+
+
+def tiny_model(folder: Path) -> Path:
+    """Return the folder of the tiny registered model, made where it is missing."""
+    if not (folder / "index").exists():
+        from bench import tiny  # torch stays out of what only looks on
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tiny.make(folder)
+    return folder
+
+
+def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Run the set-ups that have no result yet."""
+    model = tiny_model(options.folder / "tiny")
+    where = storm.Where(options.folder, model, QUICK, THREADS, _say)
+    done: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(options.setups):
+        kept = options.folder / f"{name}.json"
+        if not (options.resume and kept.exists()):
+            shutil.rmtree(options.folder / name, ignore_errors=True)
+            share = [-(-count // len(options.setups)) for count in (options.jobs, options.kills)]
+            plan = storm.Plan(*share, options.seed + number, options.pace, OFTEN[name])
+            kept.write_text(json.dumps({"seed": plan.seed, **storm.run(name, plan, where)}))
+        done[name] = json.loads(kept.read_text())
+    return done
+
+
+def result(setups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Add the set-ups up."""
+    totals = {name: sum(each[name] for each in setups.values()) for name in TOTALS}
+    broken = {name: sum(each[name] for each in setups.values()) for name in BROKEN}
+    return {**totals, "broken": broken, "settings": dict(QUICK), "setups": setups}
+
+
+def sound(found: dict[str, Any]) -> bool:
+    """Whether no promise was broken."""
+    return not any((found["lost"], found["doubled"], found["stuck"], *found["broken"].values()))
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__.partition("\n")[0])
+    home = Path(tempfile.gettempdir()) / "rootnote-chaos"
+    parser.add_argument("--folder", type=Path, default=home, help="where it all lies (%(default)s)")
+    parser.add_argument("--setups", nargs="+", choices=list(OFTEN), default=list(OFTEN))
+    parser.add_argument("--jobs", type=int, default=2_000, help="accepted jobs, over all set-ups (%(default)s)")
+    parser.add_argument("--kills", type=int, default=200, help="over all set-ups (%(default)s)")
+    parser.add_argument("--pace", type=float, default=5.0, help="jobs that end between two faults (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="keep the results of set-ups that a run before finished")
+    parser.add_argument("--out", type=Path, default=hardware.RESULTS / "chaos.json", help="result file (%(default)s)")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run, write the result file, and say with the exit status whether every promise was kept."""
+    options = arguments(words)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    found = result(measure(options))
+    print(json.dumps({name: found[name] for name in (*TOTALS, "broken")}))
+    print(f"written to {hardware.save(options.out, found)}")
+    return 0 if sound(found) else 1
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Who can be killed: the service's processes by what they do, found anew each time, because they come and go."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+from sqlalchemy import select
+
+from app.db import reading
+from app.errors import DatabaseUnavailable
+from app.models import Attribution, Status, Worker
+
+if TYPE_CHECKING:
+    from app.db import Database
+
+PARTS = {
+    "up": "app.cli up",
+    "api": "app.main:create_app",
+    "parent": "worker.celery:celery",
+    "builder": "worker.builder:celery",
+    "sweeper": "app.cli sweep",
+    "sender": "app.cli deliver",
+    "broker": "valkey",
+}
+"""What a part's command line holds."""
+CHILD = "spawn_main"
+
+
+def find(part: str) -> list[psutil.Process]:
+    """Return the living processes of a part below this one; "child" is what a worker's parent has started."""
+    if part == "child":
+        return [each for parent in find("parent") for each in _below(parent) if CHILD in _command(each)]
+    return [each for each in _below(psutil.Process()) if PARTS[part] in _command(each) and CHILD not in _command(each)]
+
+
+@dataclass(frozen=True)
+class Held:
+    """The job that a worker holds, by its attempt's number."""
+
+    id: str
+    attempt: int
+
+
+def held_by(db: Database, pid: int) -> Held | None:
+    """Return what the worker child with this pid works at, None where it rests or the database does not say."""
+    mine = select(Attribution.id, Attribution.attempts).join(Worker, Worker.id == Attribution.worker_id)
+    with suppress(DatabaseUnavailable), reading(db) as session:
+        row = session.execute(mine.where(Worker.pid == pid, Attribution.status == Status.RUNNING)).first()
+        return Held(*row) if row else None
+    return None
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
