@@ -26,6 +26,7 @@ from app.errors import MethodNotAllowed
 from app.idempotency.digest import DigestBodies
 from app.metrics import RequestMetrics
 from app.middleware import BodyLimit, RequestContext
+from app.pages import routes as pages
 from app.recordings import routes as recordings
 from app.recordings.waveforms import Waveforms
 from app.reports import routes as reports
@@ -37,7 +38,7 @@ COUNTED = (
     *(catalogue.router, holders.router, models.router, usage.router),
     reports.router,
 )
-ROUTERS = (*COUNTED, health.router)
+ROUTERS = (*COUNTED, *pages.ROUTERS, health.router)
 
 # What a multipart form may hold beside the track.
 ENVELOPE_BYTES = 64 * 1024
@@ -88,6 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(usage.within_quota)] if router in COUNTED else None)
     documentation.install(app)
+    pages.install(app)
     declared.check(app.routes)
     problems.install(app)
     app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_wrong_method)

@@ -40,6 +40,11 @@ class Intake:
     settings: Settings
 
 
+def printable(filename: str | None) -> str | None:
+    """Return what of a file's name can be shown, None where nothing can."""
+    return "".join(filter(str.isprintable, filename or ""))[:300] or None
+
+
 @contextmanager
 def receive(chunks: Iterable[bytes], settings: Settings) -> Iterator[Received]:
     """Take in a file and accept or refuse it by its header; it is gone when the block ends.

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from app import answers, errors
 from app.access.scopes import Scope
 from app.attributions import service
-from app.attributions.intake import Intake, submit
+from app.attributions.intake import Intake, printable, submit
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, NewTrack, Result
 from app.attributions.waiting import ENDED, preferred_wait, until_ended
 from app.db import Database, reading, transaction
@@ -103,7 +103,7 @@ async def create(
         prompt=form.prompt,
         external_id=form.external_id,
         top_k=form.top_k,
-        filename=_printable(form.audio.filename),
+        filename=printable(form.audio.filename),
         ident=once.id,
     )
     shown = await run_in_threadpool(_submit, intake, once.tenant_id, form.audio.file, wanted)
@@ -242,10 +242,6 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 def _bodiless(request: Request) -> bool:
     return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
-
-
-def _printable(filename: str | None) -> str | None:
-    return "".join(filter(str.isprintable, filename or ""))[:300] or None
 
 
 def _applied(waiting: int) -> dict[str, str]:

@@ -24,7 +24,7 @@ def create(
     session: WriteDep, caller: CallerDep, attribution_id: str, objection: NewDispute, response: Response
 ) -> Dispute:
     """Record who objects to the row and why. The result stays as it is; a row has one open dispute at a time."""
-    wanted = service.Objection(objection.song_id, objection.by, objection.reason)
+    wanted = service.Objection(objection.song_id, objection.by, objection.reason, caller.key_id)
     made = service.raise_one(session, tenant_id=caller.tenant_id, attribution_id=attribution_id, objection=wanted)
     response.headers["Location"] = f"/v1/attributions/{made.attribution_id}/disputes/{made.id}"
     return Dispute.of(made)
@@ -71,7 +71,7 @@ def get(session: ReadDep, caller: CallerDep, attribution_id: str, dispute_id: st
 )
 def resolve(session: WriteDep, caller: CallerDep, attribution_id: str, dispute_id: str, review: NewReview) -> Dispute:
     """Uphold or reject it, by whom and why. A decision stays; sending the same one again changes nothing."""
-    wanted = service.Review(review.outcome, review.by, review.note)
+    wanted = service.Review(review.outcome, review.by, review.note, caller.key_id)
     found = service.resolve(
         session,
         tenant_id=caller.tenant_id,
