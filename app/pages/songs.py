@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from app.access.gate import Caller
 from app.access.scopes import Scope
 from app.catalogue import history, registry, service
 from app.catalogue.history import Wanted
 from app.catalogue.schemas import Bucket, HistoryPage, Song
 from app.db import Database, reading
-from app.deps import Caller, CallerDep, DatabaseDep, needs
+from app.deps import CallerDep, DatabaseDep, needs
 from app.errors import InvalidRequest
 from app.models import TrainingPolicy
 from app.pages import timeline

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, Up
 from sqlalchemy.orm import Session
 
 from app import errors
+from app.access.gate import Caller
 from app.access.scopes import Scope
 from app.attributions import service
 from app.attributions.intake import Intake, printable, submit
 from app.attributions.schemas import Attribution
 from app.catalogue import registry
 from app.db import reading
-from app.deps import Caller, CallerDep, DatabaseDep, IntakeDep, needs
+from app.deps import CallerDep, DatabaseDep, IntakeDep, needs
 from app.errors import ServiceError
 from app.models import Method, Status
 from app.pages.rendering import PageRoute, leading_to, page, same_origin
@@ -85,7 +86,7 @@ def listing(
         "items": items,
         "next_cursor": found.next_cursor,
         "statuses": list(Status),
-        "status": status,
+        "standing": status,
     }
     return page(request, "attributions.html", **shown)
 
