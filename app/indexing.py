@@ -21,7 +21,7 @@ from app.storage import Storage, key_of
 from app.supervisor import Say
 
 LOOK_SECONDS = 0.5
-CHANGES = ("remove", "merge", "upgrade")
+CHANGES = ("remove", "merge", "upgrade", "requantise")
 
 
 class NotBuilt(Unavailable):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,8 +86,13 @@ class Calibration:
 
 
 def score_digest(manifest: Manifest) -> str:
-    """Return the SHA-256 of what the unit of an index's scores depends on; adding songs leaves it as it is."""
-    said = {"model": manifest.model_digest, "config": asdict(manifest.config), "fitted_songs": manifest.fitted_songs}
+    """Return the SHA-256 of what the unit of an index's scores depends on; adding songs leaves it as it is.
+
+    So do fewer bits a number: rows are scaled after rounding, and what that takes from a score is measured
+    (bench/results/scale.json, `four_bits`).
+    """
+    config = replace(manifest.config, bits=8).said()
+    said = {"model": manifest.model_digest, "config": config, "fitted_songs": manifest.fitted_songs}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,6 +8,7 @@ row's part by. Step and score share measures, curvature and projection, so the c
 first order, and nothing about what retraining would do.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +21,9 @@ from worker.attribution.measure import Probe, values, values_each
 from worker.attribution.noise import Grid
 from worker.attribution.projection import pull_back
 from worker.attribution.types import Params, Progress, Segments
-from worker.attribution.unlearn import Step, change, step_length, unlearn
+from worker.attribution.unlearn import Step, change, step_length, stepped
 from worker.index import Index, Pipeline, row_requests
-from worker.matches import best_segments
+from worker.matches import Numbers, best_segments
 from worker.ranking import Check
 
 CHECKED = 10
@@ -65,9 +66,10 @@ class Checker:
         projection = row_requests(config, self.batch)[0].projection
         for probe, part, untouched in zip(self.probes, self.index.parts(joint), before, strict=True):
             direction: Params = pull_back(projection, part.to(self.model.device), theta)
-            after = values(self.model, unlearn(theta, direction, step), segments, probe)
-            found.append(change(untouched, after).cpu() / step_length(theta, direction, step))
-        return torch.stack(found, 1)
+            eta = step_length(theta, direction, step)
+            after = values(self.model, stepped(theta, direction, eta), segments, probe)
+            found.append(change(untouched, after) / eta)
+        return torch.stack(found, 1).cpu()
 
     def untouched(self, segments: Segments) -> Tensor:
         """Return every measure of `segments` before any step: [m, s, draws]."""
@@ -85,33 +87,36 @@ class Checker:
         moved = self.changes(self.index.solved(query.row), segments, self.untouched(segments))
         return (moved * self.index.factors(self.index.shard.rows.floats(chosen))).sum(1)
 
-    def forward(self, query: Query, segment: int, before: Tensor) -> float:
-        """Forget one kept segment and return what that does to the track, in units of the segment's score.
-
-        before: the track as `untouched` measures it.
-        """
-        joint = self.index.curvature.solve(self.index.rows(torch.tensor([segment]))[0])
-        moved = self.changes(joint, query.track, before) * music_share(query.track)[:, None]
-        return float((moved * self.index.factors(query.row)).sum())
+    def forward(self, query: Query, chosen: Tensor) -> Iterator[float]:
+        """Forget each of the kept segments `chosen` [c] by itself; yield what that does to the track, as the score."""
+        before, share = self.untouched(query.track), music_share(query.track)[:, None]
+        for joint in self.index.solve(self.index.rows(chosen)):
+            moved = self.changes(joint, query.track, before) * share
+            yield float((moved * self.index.factors(query.row)).sum())
 
 
-def checked(  # noqa: PLR0913  (the model, the index, the question, the prediction, and how)
-    model: Pipeline, index: Index, query: Query, scores: Tensor, batch: int, progress: Progress
-) -> Checked:
-    """Check the best segments of the first songs by `scores` [n], and of some spread over the rest for contrast."""
-    checker = Checker(model, index, batch)
-    songs = _chosen(rank(index.by_song(scores)))
-    chosen = torch.tensor([best_segments(index, scores, song, 1)[0] for song in songs])
+@dataclass(frozen=True)
+class Prediction:
+    """What the index says: scores of the kept segments [n], or what gives those of some, and of the songs [songs]."""
+
+    scores: Numbers
+    songs: Tensor
+
+
+def checked(checker: Checker, query: Query, predicted: Prediction, progress: Progress) -> Checked:
+    """Check the best segments of the first songs as `predicted`, and of some spread over the rest for contrast."""
+    songs = _chosen(rank(predicted.songs))
+    chosen = torch.tensor([own[0] for own in best_segments(checker.index, predicted.scores, songs, 1)])
     forgotten = checker.mirrored(query, chosen)
     progress(0.5)
     back: list[float | None] = [None] * len(songs)
-    before = checker.untouched(query.track)
-    for place in range(min(FORWARD, len(songs))):
-        back[place] = checker.forward(query, int(chosen[place]), before)
+    for place, found in enumerate(checker.forward(query, chosen[:FORWARD])):
+        back[place] = found
         progress(0.5 + 0.5 * (place + 1) / FORWARD)
     rows = zip(songs[:CHECKED], forgotten.tolist(), back, strict=False)
-    found = {song: Check(mirrored=there, forward=again) for song, there, again in rows}
-    return Checked(found, agreement(scores.cpu()[chosen], forgotten), len(chosen))
+    by_song = {song: Check(mirrored=there, forward=again) for song, there, again in rows}
+    expected = predicted.scores[chosen.to(predicted.scores.device)].cpu()
+    return Checked(by_song, agreement(expected, forgotten), len(chosen))
 
 
 def _chosen(order: Tensor) -> list[int]:

@@ -47,6 +47,10 @@ def _answer(folder: Path, given: argparse.Namespace) -> str:
         return join(folder, given.keys, given.into).index_digest
     if given.verb == "upgrade":
         return upgrade(folder).index_digest
+    if given.verb == "requantise":
+        from worker.requantising import requantise  # torch is needed by this command alone
+
+        return requantise(folder, given.bits).index_digest
     if given.verb == "verify":
         manifest = Manifest.read(folder, given.version)
         verify(folder, manifest.files, thorough=True)
@@ -66,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     merging.add_argument("keys", nargs="+", metavar="KEY")
     merging.add_argument("--into", required=True, metavar="KEY", help="the song that they are duplicates of")
     verbs.add_parser("upgrade", help="bring an index of an earlier format to the present one")
+    rounding = verbs.add_parser("requantise", help="keep the rows in fewer bits")
+    rounding.add_argument("--bits", type=int, choices=[4], default=4, help="bits of a number")
     verbs.add_parser("versions", help="list the versions, the newest first")
     verifying = verbs.add_parser("verify", help="digest every file again")
     verifying.add_argument("--version", help="digest of an earlier version")

@@ -19,7 +19,7 @@ import torch
 
 from worker.diffusion.stable_audio import StableAudio, load
 from worker.diffusion.windows import cut
-from worker.engine import chosen_device, use_every_core
+from worker.engine import chosen_device, use_cores
 from worker.training import TrainingSet, TrainingSong
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Recording:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Encode the songs and write the training set; a missing catalogue file is drafted from the files' names."""
     given = _parser().parse_args(arguments)
-    use_every_core()
+    use_cores(chosen_device(given.device))
     catalogue: Path = given.folder / "songs.csv"
     try:
         if not catalogue.exists():

@@ -7,13 +7,14 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import structlog
 import torch
 
 from worker.attribution.provenance import UNKNOWN
+from worker.attribution.types import silent
 from worker.calibration import Calibration
 from worker.diffusion.half import HalfBlocks
 from worker.diffusion.layout import digest
@@ -24,11 +25,17 @@ from worker.matches import Match
 from worker.methods import Bench, Report, Stages, by_index, by_unlearning
 from worker.ranking import Meaning, Ranking, SongInfluence, ranked
 
+if TYPE_CHECKING:
+    from worker.attribution.replay import Kept
+
 __all__ = ["Engine", "EngineError", "Match", "Query", "Ranking", "SongInfluence"]
 
 _LEAST_SECONDS = 1.0
 _METHODS = {"index": by_index, "unlearn": by_unlearning}
 _PACKAGES = ("rootnote", "torch", "torchaudio", "diffusers", "transformers")
+_BATCHES = ((10_000_000, 512), (100_000_000, 128))
+_LARGE_BATCH = 16
+_BESIDE_A_GPU = 4
 log = structlog.get_logger(__name__)
 
 
@@ -88,8 +95,8 @@ class Engine:
         self.model, self.index, self.calibration = model, index, calibration
         self.model_digest = index.manifest.model_digest
         self.index_digest = index.manifest.index_digest
-        fast = HalfBlocks(model) if model.device.type == "cuda" else None
-        self._bench = Bench(model, index, batch or batch_on(model.device), fast, check)
+        recorded: Kept | None = {} if model.device.type == "cuda" else None
+        self._bench = Bench(model, index, batch or batch_on(model), fast_copy(model), check, recorded)
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", batch: int | None = None, version: str | None = None) -> "Engine":
@@ -100,12 +107,14 @@ class Engine:
         lies there. Raises UnsupportedPipeline and IndexMismatch, OSError where files are missing.
         """
         began = perf_counter()
-        use_every_core()
+        use_cores(chosen_device(device))
         model = load(folder / "pipeline", chosen_device(device))
         expected = Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv"))
         index = Index.open(folder / "index", expected, model.device, version)
         engine = cls(model, index, batch, Calibration.read(folder, index.manifest))
         warm = index.background  # fits the curvature too, so that the first query is as fast as the others
+        if engine.model.device.type == "cuda":
+            engine.warm()
         log.info(
             "engine loaded",
             folder=str(folder),
@@ -119,6 +128,12 @@ class Engine:
             seconds=round(perf_counter() - began, 2),
         )
         return engine
+
+    def warm(self) -> None:
+        """Make the rows of a window of silence: kernels are compiled and passes recorded before the first query."""
+        form = self.model.form
+        windows = Windows(torch.zeros(1, form.channels, form.samples), torch.ones(1, form.frames), torch.zeros(1), 1.0)
+        self._bench.rows(self.model.encode(windows, None), silent)
 
     def attribute(self, query: Query, report: Report) -> Ranking:
         """Rank all songs by their influence on the track.
@@ -179,15 +194,30 @@ def chosen_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def batch_on(device: torch.device) -> int:
-    """Return how many samples share a pass on `device` unless something else is asked for."""
-    return 32 if device.type == "cuda" else 16
+def batch_on(model: StableAudio) -> int:
+    """Return how many samples share a pass of `model` unless something else is asked for.
+
+    On a GPU the more the smaller the model is: its kernels are then over sooner than they are launched.
+    """
+    if model.device.type != "cuda":
+        return 16
+    weights = sum(p.numel() for p in model.module.parameters())
+    return next((batch for most, batch in _BATCHES if weights <= most), _LARGE_BATCH)
 
 
-def use_every_core() -> None:
-    """Let torch compute on all cores: by itself it counts hyper-threads by pairs. OMP_NUM_THREADS says otherwise."""
+def fast_copy(model: StableAudio) -> HalfBlocks | None:
+    """Return the copy of `model` that rows are made with on a GPU; None elsewhere."""
+    return HalfBlocks(model) if model.device.type == "cuda" else None
+
+
+def use_cores(device: str) -> None:
+    """Let torch compute on all cores: by itself it counts hyper-threads by pairs. OMP_NUM_THREADS says otherwise.
+
+    Beside a GPU only on a few: what is left to do is so little that many threads wait for one another.
+    """
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        torch.set_num_threads(cores if device == "cpu" else min(cores, _BESIDE_A_GPU))
 
 
 def song_keys(path: Path) -> list[str]:

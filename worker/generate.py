@@ -8,7 +8,7 @@ import soundfile
 import structlog
 
 from worker.diffusion.stable_audio import Sampling, load
-from worker.engine import chosen_device, use_every_core
+from worker.engine import chosen_device, use_cores
 
 log = structlog.get_logger(__name__)
 
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Generate one track and write it as 16-bit PCM; equal arguments give equal files on one kind of device."""
     given = _parser().parse_args(arguments)
-    use_every_core()
+    use_cores(chosen_device(given.device))
     model = load(given.model / "pipeline", chosen_device(given.device))
     audio = model.generate(given.prompt, given.seed, given.seconds, Sampling(given.steps, given.guidance))
     soundfile.write(given.out, audio.T, model.form.rate, subtype="PCM_16")

@@ -14,17 +14,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from worker import onepass
 from worker.attribution.calibrate import Background
 from worker.attribution.curvature import DiagonalFisher, ProjectedCurvature
-from worker.attribution.gradients import Request, gradients_each
 from worker.attribution.influence import by_song, scale_rows, signed_power
-from worker.attribution.measure import Probe
-from worker.attribution.noise import Grid
-from worker.attribution.projection import SJLT
-from worker.attribution.types import Conditioning, Model, Progress, Segments, silent
+from worker.attribution.types import Conditioning, Model, Segments
 from worker.fitting import fit_curvature, pieces
 from worker.manifest import IndexConfig, Manifest
 from worker.plan import FORGOTTEN, UNRELATED
+from worker.requests import gradient_rows as gradient_rows
+from worker.requests import row_requests as row_requests
+from worker.requests import unlearn_probe as unlearn_probe
 from worker.scan import Scan, Scans, scan_of
 from worker.shards import Bytes, Shard, expand_positive, read
 from worker.verifying import Expected as Expected
@@ -109,7 +109,11 @@ class Index:
 
     def segments(self, model: Pipeline, chosen: Tensor) -> Segments:
         """Return the kept segments numbered `chosen` [m], conditioned as they were in training."""
-        return kept_segments(model, self.shard, [song.caption for song in self.manifest.stored], chosen)
+        return kept_segments(model, self.shard, self._captions, chosen)
+
+    @cached_property
+    def _captions(self) -> list[str | None]:
+        return [song.caption for song in self.manifest.stored]
 
     def rows(self, chosen: slice | Tensor = slice(None)) -> Tensor:
         """Return the `chosen` rows in the index's row scaling, the parts of all measures side by side: [n, m k]."""
@@ -150,7 +154,8 @@ class Index:
 
     def segments_of(self, song: int) -> slice:
         """Return where the segments of the song numbered `song` lie, those of its duplicates left out."""
-        return slice(*self._bounds[self.manifest.numbers[song] :][:2])
+        number = self.manifest.numbers[song]
+        return slice(self._bounds[number], self._bounds[number + 1])
 
     @cached_property
     def _bounds(self) -> list[int]:
@@ -163,7 +168,15 @@ class Index:
 
     def solved(self, queries: Tensor) -> Tensor:
         """Return C⁻¹ K(q) [..., m k] for projected query gradients [..., m, k]."""
-        return self.curvature.solve(self.joint(queries.cpu()))
+        return self.solve(self.joint(queries.cpu()))
+
+    def solve(self, joint: Tensor) -> Tensor:
+        """Return C⁻¹ v for joint vectors [..., m k], computed on the index's device and returned where they lie."""
+        return self._solver.solve(joint)
+
+    @cached_property
+    def _solver(self) -> ProjectedCurvature:
+        return ProjectedCurvature(self.curvature.factor.to(self.device))
 
     @cached_property
     def scanner(self) -> Scan | Scans:
@@ -185,16 +198,31 @@ class Index:
         if not self._in_order:
             return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.stored))
         weight, lengths = self._weights
+        if onepass.sums_serve(scores):
+            sums = onepass.sums(scores.reshape(-1, len(self)), weight, self._begins, int(self._counts.max()))
+            return sums.reshape(*scores.shape[:-1], -1)
         weighted = (scores.to(weight).reshape(-1, len(self)) * weight).mT.contiguous()
         sums = torch.segment_reduce(weighted, "sum", lengths=lengths, axis=0, unsafe=True)
         return sums.mT.reshape(*scores.shape[:-1], -1)
 
     def _of_songs(self, sums: Tensor) -> Tensor:
         """Return sums [..., stored] song by song [..., songs]; none of them depends on another's."""
-        found = sums.double()[..., self.manifest.numbers]
+        found = sums.double()
+        if len(self._numbers) < found.shape[-1]:
+            found = found[..., self._numbers.to(found.device)]
+        elif self.manifest.duplicates:
+            found = found.clone()
         for at, place in self.manifest.duplicates:
             found[..., place] += sums[..., at]
         return found
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        return torch.tensor(self.manifest.numbers)
+
+    @cached_property
+    def _begins(self) -> Tensor:
+        return torch.tensor(self._bounds, device=self.device)
 
     @cached_property
     def _in_order(self) -> bool:
@@ -224,21 +252,3 @@ def unpacked_fisher(packed: dict[str, Tensor], config: IndexConfig, device: torc
     """Return the diagonal Fisher that a file of the index keeps, damped, on `device`."""
     diagonal = {name: value.to(device) for name, value in expand_positive(packed).items()}
     return DiagonalFisher.of(diagonal, config.fisher_damping)
-
-
-def row_requests(config: IndexConfig, batch: int) -> tuple[Request, ...]:
-    """Return how each measure's part of a row is made: the same draws, weights and projection for songs and queries."""
-    grid, projection = Grid(config.grid_seed, config.draws), SJLT(config.projection_seed, config.dim, config.nonzeros)
-    return tuple(Request(Probe(measure, grid, batch), config.weights, projection) for measure in config.measures)
-
-
-def gradient_rows(
-    model: Model, segments: Segments, requests: Sequence[Request], groups: int = 1, progress: Progress = silent
-) -> Tensor:
-    """Return the rows of `segments` from `groups` disjoint sets of the draws, on the CPU: [groups, s, m, k]."""
-    return gradients_each(model, segments, requests, groups, progress).rows.cpu()
-
-
-def unlearn_probe(config: IndexConfig, batch: int) -> Probe:
-    """Return what finite-step unlearning measures, before and after."""
-    return Probe(config.unlearn_measure, Grid(config.grid_seed, config.unlearn_draws), batch)

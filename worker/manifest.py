@@ -37,7 +37,7 @@ class IndexConfig:
     of the projected curvature, relative to its mean eigenvalue; fisher_damping: of the diagonal one, relative to its
     mean. weights: regular expression of the weight selection. step, unlearn_step: lengths of a finite step relative to
     the selected weights' norm, where a ranking is checked and where unlearning makes the ranking. forgotten: how many
-    of the background tracks finite-step unlearning has a background of.
+    of the background tracks finite-step unlearning has a background of. bits: of a number in a kept row, 8 or 4.
     """
 
     measures: tuple[Measure, ...] = (Measure.SQUARED_OUTPUT, Measure.SQUARED_NOISE)
@@ -60,10 +60,15 @@ class IndexConfig:
     unlearn_step: float = 1e-2
     forgotten: int = 16
     songs_per_shard: int = 8
+    bits: int = 8
+
+    def said(self) -> dict[str, Any]:
+        """Return the choices as a manifest tells of them; whole bytes, which once were the only way, are left out."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("bits", 8)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "IndexConfig":
-        """Read what `asdict` wrote. Raises TypeError or ValueError on unknown fields or values."""
+        """Read what `said` gave. Raises TypeError or ValueError on unknown fields or values."""
         read = {"measures": _measures, "unlearn_measure": Measure, "row_scale": RowScale}
         typed: dict[str, Any] = {name: read[name](v) if name in read else v for name, v in values.items()}
         return cls(**typed)
@@ -179,7 +184,7 @@ class Manifest:
 
     def _content(self) -> dict[str, Any]:
         plain = ("model_digest", "segment_seconds", "sampling_rate", "shards", "fitted_songs", "files")
-        said = {name: getattr(self, name) for name in plain} | {"config": asdict(self.config)}
+        said = {name: getattr(self, name) for name in plain} | {"config": self.config.said()}
         said |= {"songs": [song.said() for song in self.stored]} | ({"parent": self.parent} if self.parent else {})
         return said | {"catalogue_digest": catalogue_digest(song.key for song in self.stored)}
 

@@ -31,47 +31,77 @@ class Match:
 Matches = dict[int, tuple[Match, ...]]
 
 
-class Fits(Protocol):
-    """Scores of every kept segment [n], and the track's window that each fits best [n]."""
+class Numbers(Protocol):
+    """A number for every kept segment, there or made when asked for."""
 
     @property
-    def scores(self) -> Tensor:
+    def device(self) -> torch.device:
+        """Where places are expected."""
+        ...
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """Return the numbers of the segments at `places` [p]: [p]."""
+        ...
+
+
+class Fits(Protocol):
+    """Scores of every kept segment, and the track's window that each fits best."""
+
+    @property
+    def scores(self) -> Numbers:
         """Of every kept segment."""
         ...
 
     @property
-    def window(self) -> Tensor:
+    def window(self) -> Numbers:
         """Of the track, for every kept segment."""
         ...
 
 
-def best_segments(index: Index, scores: Tensor, song: int, most: int) -> list[int]:
-    """Return the numbers of a song's highest-scoring segments, at most `most`, the highest first."""
-    own = index.segments_of(song)
-    return [own.start + at for at in torch.argsort(scores[own], descending=True, stable=True)[:most].tolist()]
+def best_segments(index: Index, scores: Numbers, songs: Sequence[int], most: int) -> list[list[int]]:
+    """Return the numbers of every song's highest-scoring segments, at most `most`, the highest first."""
+    places, counts = _segments(index, songs)
+    found = scores[places.to(scores.device)].cpu()
+    runs = zip(torch.split(places, counts), torch.split(found, counts), strict=True)
+    return [own[torch.argsort(its, descending=True, stable=True)[:most]].tolist() for own, its in runs]
 
 
 def matches_of(index: Index, found: Fits, songs: Sequence[int], track_starts: Sequence[float]) -> Matches:
     """Return the best segments of every song in `songs`, beside the window of the track that each fits best."""
-    seconds = index.manifest.segment_seconds
+    chosen = best_segments(index, found.scores, songs, _MATCHES)
+    places = torch.tensor([at for own in chosen for at in own])
+    kept = (found.scores, found.window, index.shard.starts)
+    told = zip(*(numbers[places.to(numbers.device)].tolist() for numbers in kept), strict=True)
+    facts = dict(zip(places.tolist(), told, strict=True))
     return {
-        song: tuple(
-            Match(
-                segment=at - index.segments_of(song).start,
-                song_start_s=round(index.manifest.songs[song].begins_s + float(index.shard.starts[at]), 3),
-                track_start_s=round(track_starts[int(found.window[at])], 3),
-                seconds=round(seconds, 3),
-                score=float(found.scores[at]),
-            )
-            for at in best_segments(index, found.scores, song, _MATCHES)
-        )
-        for song in songs
+        song: tuple(_match(index, song, at, facts[at], track_starts) for at in own)
+        for song, own in zip(songs, chosen, strict=True)
     }
+
+
+def _match(index: Index, song: int, at: int, facts: tuple[float, int, float], track_starts: Sequence[float]) -> Match:
+    """Return the match of the kept segment numbered `at`, of its score, its window and its start."""
+    score, window, start = facts
+    return Match(
+        segment=at - index.segments_of(song).start,
+        song_start_s=round(index.manifest.songs[song].begins_s + start, 3),
+        track_start_s=round(track_starts[window], 3),
+        seconds=round(index.manifest.segment_seconds, 3),
+        score=score,
+    )
+
+
+def _segments(index: Index, songs: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """Return the numbers of the songs' segments, song after song, and how many each has."""
+    own = [index.segments_of(song) for song in songs]
+    places = torch.cat([torch.arange(each.start, each.stop) for each in own])
+    return places, [each.stop - each.start for each in own]
 
 
 def twins(index: Index, songs: Sequence[int]) -> list[list[str]]:
     """Return groups of keys among `songs` whose rows nearly coincide: one such song hides the removal of another."""
-    means = torch.stack([index.rows(index.segments_of(song)).mean(0) for song in songs])
+    places, counts = _segments(index, songs)
+    means = torch.stack([rows.mean(0) for rows in torch.split(index.rows(places), counts)])
     alike = torch.nn.functional.normalize(means, dim=1)
     near = (alike @ alike.mT > _TWIN_COSINE).tolist()
     groups: list[set[int]] = []

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from worker.attribution.calibrate import Fit, fit_of
-from worker.attribution.gradients import Rows, gradients_each
+from worker.attribution.gradients import Rows
 from worker.attribution.influence import pool
 from worker.attribution.measure import Measure, Probe, profile, values
 from worker.attribution.noise import Grid
-from worker.attribution.replay import Recorded
+from worker.attribution.replay import Kept, rows_of
 from worker.attribution.types import Model, Progress, Segments
 from worker.attribution.unlearn import Step, change, forget_direction, unlearn
-from worker.checking import NOT_CHECKED, Query, checked
+from worker.checking import NOT_CHECKED, Checker, Prediction, Query, checked
 from worker.index import Index, Pipeline, row_requests, unlearn_probe
 from worker.ranking import Evidence
 
@@ -45,9 +45,8 @@ class Bench:
     """What stays between queries: the model, its index, how many samples share a pass.
 
     fast: the same model for rows alone, where it may compute in less precision; check: whether the first songs by the
-    index are checked; record: whether rows of short tracks are made by replaying a CUDA graph; recorded: those graphs,
-    by the number of windows; untouched: the measure of every kept segment before any unlearning [n, draws], measured
-    when first asked for.
+    index are checked; recorded: CUDA graphs that make rows, None where none shall be; untouched: the measure of every
+    kept segment before any unlearning [n, draws], measured when first asked for.
     """
 
     model: Pipeline
@@ -55,18 +54,13 @@ class Bench:
     batch: int
     fast: Model | None = None
     check: bool = True
-    record: bool = False
-    recorded: dict[int, Recorded] = field(default_factory=dict)
+    recorded: Kept | None = None
     untouched: Tensor | None = None
 
     def rows(self, track: Segments, progress: Progress) -> Rows:
         """Return the rows of the track's windows, in `GROUPS` groups of draws."""
         requests, model = row_requests(self.index.config, self.batch), self.fast or self.model
-        if not self.record or len(track) * self.index.config.draws > self.batch:
-            return gradients_each(model, track, requests, GROUPS, progress)
-        if len(track) not in self.recorded:
-            self.recorded[len(track)] = Recorded.of(model, track, requests, GROUPS)
-        return self.recorded[len(track)].replay(track)
+        return rows_of(model, track, requests, GROUPS, self.recorded, progress)
 
 
 def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
@@ -80,12 +74,12 @@ def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
         rows, fit = found.rows.cpu(), _fit(bench, track, found)
     with stages("scoring") as progress:
         query, scores, groups, window = _scanned(index, rows, track)
-        check = NOT_CHECKED
+        songs, check = index.song_scores(scores), NOT_CHECKED
         if bench.check:
-            check = checked(bench.model, index, query, scores, bench.batch, progress)
+            check = checked(Checker(bench.model, index, bench.batch), query, Prediction(scores, songs), progress)
         return Evidence(
             scores=scores,
-            songs=index.song_scores(scores),
+            songs=songs,
             window=window,
             groups=index.song_scores(groups),
             background=index.background,
@@ -105,7 +99,7 @@ def _scanned(index: Index, rows: Tensor, track: Segments) -> tuple[Query, Tensor
     flat = rows.flatten(-2)
     pooled = index.parts(pool(torch.cat([flat.mean(0, keepdim=True), flat]), track.music))
     windows = rows.mean(0) * index.factors(pooled[0])[:, None] * track.music[:, None, None]
-    solved = index.curvature.solve(torch.cat([index.joint(pooled), windows.flatten(-2)]))
+    solved = index.solve(torch.cat([index.joint(pooled), windows.flatten(-2)]))
     scores = index.scan(solved)
     among = 1 + len(rows)
     return Query(track, pooled[0]), scores[0], scores[1:among], scores[among:].argmax(0)

@@ -5,7 +5,7 @@ carries the fingerprint of all that it was made from; equal fingerprints mean eq
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
@@ -18,13 +18,13 @@ from worker.attribution.gradients import share
 from worker.attribution.influence import by_song
 from worker.attribution.measure import Probe, values
 from worker.attribution.noise import Grid
-from worker.attribution.types import Conditioning, Progress, Segments
+from worker.attribution.replay import Kept, rows_of
+from worker.attribution.types import Conditioning, Model, Progress, Segments
 from worker.attribution.unlearn import Step, change, forget_direction, unlearn
 from worker.index import (
     BACKGROUND,
     FISHER,
     Pipeline,
-    gradient_rows,
     kept_segments,
     row_requests,
     unlearn_probe,
@@ -53,7 +53,8 @@ class Stage(IntEnum):
 class Subject:
     """The model that an index is made for: its digest, window length in seconds, sampling rate in Hz.
 
-    batch: samples in one pass, which changes speed and no result beyond rounding.
+    batch: samples in one pass, which changes speed and no result beyond rounding; fast: the same model for rows alone,
+    where it may compute in less precision; recorded: CUDA graphs that make rows.
     """
 
     model: Pipeline
@@ -61,6 +62,8 @@ class Subject:
     segment_seconds: float
     sampling_rate: int
     batch: int = 16
+    fast: Model | None = None
+    recorded: Kept = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,12 +154,13 @@ class Maker:
         return Piece(file_name(ROWS, songs), Stage.GRADIENTS, self._recipe(facts), len(part))
 
     def _recipe(self, *made_from: object) -> str:
-        return fingerprint(self.subject.digest, asdict(self.config), *made_from)
+        return fingerprint(self.subject.digest, self.config.said(), *made_from)
 
     def _rows(self, songs: Span, progress: Progress) -> dict[str, Tensor]:
         part = self.source.part(songs)
         shard = kept(part, songs[0])
-        return replace(shard, rows=self._gradient_rows(self._segments(part), progress)).tensors()
+        rows = self._gradient_rows(self._segments(part), progress, self.config.bits)
+        return replace(shard, rows=rows).tensors()
 
     def _fisher(self, progress: Progress) -> dict[str, Tensor]:
         config = self.config
@@ -168,9 +172,10 @@ class Maker:
         rows = self._gradient_rows(self.source.tracks(), progress)
         return rows.tensors("row")
 
-    def _gradient_rows(self, segments: Segments, progress: Progress) -> Bytes:
+    def _gradient_rows(self, segments: Segments, progress: Progress, bits: int = 8) -> Bytes:
         requests = row_requests(self.config, self.subject.batch)
-        return Bytes.of(gradient_rows(self.subject.model, segments, requests, 1, progress)[0])
+        model, kept = self.subject.fast or self.subject.model, self.subject.recorded
+        return Bytes.of(rows_of(model, segments, requests, 1, kept, progress).rows[0].cpu(), bits)
 
     def _forgotten(self, songs: Span, progress: Progress) -> dict[str, Tensor]:
         part = self.source.part(songs)

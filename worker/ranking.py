@@ -24,7 +24,7 @@ from worker.attribution.calibrate import (
 )
 from worker.attribution.provenance import UNKNOWN, Provenance
 from worker.index import Index
-from worker.matches import Match, matches_of, twins
+from worker.matches import Match, Numbers, matches_of, twins
 from worker.scan import best
 
 MOST = 10_000
@@ -95,15 +95,16 @@ class Ranking:
 class Evidence:
     """What a method found about a track.
 
-    scores: of every kept segment [n]; songs: of every song [songs]; window: the track's window that each segment fits
-    best [n]; groups: song scores [4, songs] from four disjoint quarters of the draws; background: of this method;
-    checks: of some songs, by number; linearisation: see `Reliability`; fit: how well the model predicts the track;
+    scores: of every kept segment [n], or what gives those of some; songs: of every song [songs]; window: likewise the
+    track's window that each segment fits best; groups: song scores [4, songs] from four disjoint quarters of the draws;
+    background: of this method; checks: of some songs, by number; linearisation: see `Reliability`; fit: how well the
+    model predicts the track;
     facts: what the auditor needs beside.
     """
 
-    scores: Tensor
+    scores: Numbers
     songs: Tensor
-    window: Tensor
+    window: Numbers
     groups: Tensor
     background: Background
     checks: dict[int, Check]
@@ -184,7 +185,7 @@ class _Columns:
             evidence.songs[order].tolist(),
             None if amounts.effects is None else amounts.effects[order].tolist(),
             given.shares.to(order.device)[order].tolist(),
-            evidence.background.percentile(evidence.songs)[order].tolist(),
+            evidence.background.percentile(evidence.songs, order).tolist(),
             [x.to(order.device)[order].tolist() for x in (scores.low, scores.high, given.low, given.high)],
         )
 

@@ -2,9 +2,10 @@
 
     score(q, i) = Σ_m f_{im} ⟨codes_{im}, u_{qm}⟩          u = C⁻¹ K(q), f what turns codes into the row scaling
 
-Rows stay one byte a number. On a GPU they lie there as long as they fit and are streamed in pieces otherwise; u is
-split into two numbers of a byte each, and the products are whole numbers, multiplied on integer tensor cores and added
-without rounding. On a processor, and for shapes that those cores do not take, the products are made in float32.
+Rows stay a byte a number, or half a one. On a GPU they lie there as long as they fit and are streamed in pieces
+otherwise; u is split into two numbers of a byte each, and the products are whole numbers, multiplied on integer tensor
+cores and added without rounding, in one pass over the rows where `onepass` serves. On a processor, and for shapes that
+those cores do not take, the products are made in float32.
 """
 
 from collections.abc import Iterator
@@ -14,13 +15,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from worker import onepass
 from worker.attribution.influence import RowScale
-from worker.shards import Bytes, Stack
+from worker.shards import Bytes, Stack, unpacked
 
 LEVELS = 127
 SPARE = 0.6
 """The part of a GPU's free memory that rows may take."""
-_PIECE = 1 << 18
+_PIECE, _FLOATS = 1 << 18, 1 << 13
 _LEAST_ROWS, _MULTIPLE = 32, 16
 
 
@@ -36,6 +38,11 @@ class Split:
     coarse: Tensor
     fine: Tensor
 
+    @property
+    def halves(self) -> onepass.Halves:
+        """The same, as kernels take it."""
+        return onepass.Halves(self.high, self.low, self.coarse, self.fine)
+
     @staticmethod
     def of(vectors: Tensor) -> "Split":
         """Split float32 `vectors` [q, m, k]."""
@@ -49,7 +56,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """Rows ready to be scanned: codes [m, n, k] int8 where there is room for them, factor [n, m] on `device`."""
+    """Rows ready to be scanned: codes [m, n, k], or [m, n, k/2] in four bits, where there is room; factor [n, m].
+
+    device: where they are multiplied; the factors lie there.
+    """
 
     codes: Tensor
     factor: Tensor
@@ -80,19 +90,24 @@ class Scan:
         """Return the scores [q, n] of `solved` vectors [q, m, k], float32 on the device."""
         solved = solved.float().to(self.device)
         found = torch.empty(len(solved), len(self.factor), device=self.device)
-        whole = self._integers(solved.shape[-1])
-        ready = _Columns.of(solved) if whole else None
+        ready = _Columns.of(solved) if self._integers(solved.shape[-1]) else None
         for piece, codes in self._pieces():
-            parts = ready.products(codes) if ready and codes.shape[1] >= _LEAST_ROWS else _products(codes, solved)
-            found[:, piece] = (parts * self.factor[piece].mT[:, :, None]).sum(0).mT
+            factor, into = self.factor[piece], found[:, piece]
+            if ready and onepass.serves(codes, solved.shape[-1]):
+                onepass.scanned(codes, factor, ready.split.halves, into)
+            else:
+                many = ready is not None and codes.shape[1] >= _LEAST_ROWS
+                parts = ready.products(unpacked(codes)) if ready and many else _products(codes, solved)
+                into.copy_((parts * factor.mT[:, :, None]).sum(0).mT)
         return found
 
     def _integers(self, dim: int) -> bool:
         return self.device.type == "cuda" and dim % _MULTIPLE == 0 and _has_integer_cores(self.device)
 
     def _pieces(self) -> Iterator[tuple[slice, Tensor]]:
-        for start in range(0, len(self.factor), _PIECE):
-            piece = slice(start, min(start + _PIECE, len(self.factor)))
+        whole = self.resident and self.device.type == "cuda" and onepass.serves(self.codes, self.codes.shape[2])
+        for start in range(0, len(self.factor), len(self.factor) if whole else _PIECE):
+            piece = slice(start, len(self.factor) if whole else min(start + _PIECE, len(self.factor)))
             yield piece, self.codes[:, piece].to(self.device, non_blocking=True)
 
 
@@ -129,7 +144,7 @@ def scan_of(rows: Bytes, scale: RowScale, device: torch.device, room: int | None
 def _gathered(stack: Stack, device: torch.device) -> Tensor:
     """Return the rows [n, m, k] of all files as codes [m, n, k] on `device`, moved file by file."""
     count, measures, dim = stack.shape
-    moved, first = torch.empty(measures, count, dim, dtype=torch.int8, device=device), 0
+    moved, first = torch.empty(measures, count, dim, dtype=stack.dtype, device=device), 0
     for part in stack.parts:
         moved[:, first : first + len(part)].copy_(part.transpose(0, 1))
         first += len(part)
@@ -175,15 +190,16 @@ def _has_integer_cores(device: torch.device) -> bool:
 
 def _products(codes: Tensor, solved: Tensor) -> Tensor:
     """Return ⟨codes, u⟩ [m, n, q] in float32."""
-    return torch.bmm(codes.float(), solved.transpose(0, 1).mT)
+    columns = solved.transpose(0, 1).mT
+    return torch.cat([torch.bmm(unpacked(run).float(), columns) for run in torch.split(codes, _FLOATS, 1)], 1)
 
 
 def _factor(codes: Tensor, kept: Tensor, scale: RowScale) -> Tensor:
     """Return what turns codes [m, n, k] into the row scaling, [n, m]; a part of zeros stays zero."""
     if scale is RowScale.NONE:
         return kept.squeeze(-1).float()
-    pieces = torch.split(codes, _PIECE, 1)
-    length = torch.cat([torch.linalg.vector_norm(piece.float(), dim=-1) for piece in pieces], 1).mT
+    pieces = torch.split(codes, _FLOATS if codes.device.type == "cpu" else _PIECE, 1)
+    length = torch.cat([torch.linalg.vector_norm(unpacked(piece).float(), dim=-1) for piece in pieces], 1).mT
     return torch.where(length > 0, 1 / length.clamp(min=1), 0.0)
 
 

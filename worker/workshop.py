@@ -131,7 +131,7 @@ class Workshop:
 
     @property
     def _subject(self) -> Subject:
-        found = _loaded(self._model_folder, self.device, self.claim.build_id, self.claim.asked["how"].get("batch", 16))
+        found = _loaded(self._model_folder, self.device, self.claim.build_id, self.claim.asked["how"].get("batch"))
         if self.claim.model_digest not in {None, found.digest}:
             raise IndexMismatch(f"{self._model_folder} holds another pipeline than when the build began")
         return found
@@ -212,5 +212,5 @@ def _pipeline(folder: Path, device: str, _build: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, device: str, build: str, batch: int) -> Subject:
+def _loaded(folder: Path, device: str, build: str, batch: int | None) -> Subject:
     return subject(_pipeline(folder, device, build), folder, batch)

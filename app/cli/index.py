@@ -39,12 +39,13 @@ def build(  # noqa: PLR0913  a command's options are its interface
     name: Name = None,
     background: Annotated[int, typer.Option(min=1, help="Unrelated tracks to generate.")] = 32,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps of those.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Samples in one pass.")] = 16,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples in one pass; else what suits the device.")] = None,
     config: Annotated[Path | None, typer.Option(exists=True, help="JSON with what differs from the default.")] = None,
     wait: Wait = True,
 ) -> None:
     """Have the builders make a model's first index, and register the model."""
-    how: dict[str, Any] = {"background": background, "batch": batch}
+    how: dict[str, Any] = {"background": background}
+    how |= {"batch": batch} if batch else {}
     how |= {"steps": steps} if steps else {}
     how |= {"config": json.loads(config.read_text())} if config else {}
     _begin(Wanted(folder, training, name, grows=False, how=how), wait=wait)
@@ -55,11 +56,11 @@ def add(
     folder: Folder,
     training: Training,
     name: Name = None,
-    batch: Annotated[int, typer.Option(min=1, help="Samples in one pass.")] = 16,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples in one pass; else what suits the device.")] = None,
     wait: Wait = True,
 ) -> None:
     """Have the builders add songs to an index; no other song's score moves."""
-    _begin(Wanted(folder, training, name, grows=True, how={"batch": batch}), wait=wait)
+    _begin(Wanted(folder, training, name, grows=True, how={"batch": batch} if batch else {}), wait=wait)
 
 
 @index.command()
@@ -92,6 +93,12 @@ def merge(
 def upgrade(folder: Folder, name: Name = None) -> None:
     """Bring an index of an earlier format to the present one."""
     _change(folder, name, "upgrade")
+
+
+@index.command()
+def requantise(folder: Folder, name: Name = None) -> None:
+    """Keep an index's rows in four bits a number: half the bytes. Earlier versions stay as they are."""
+    _change(folder, name, "requantise")
 
 
 @index.command()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench import hardware
+from bench.scale.bits import bits_part
 from bench.scale.builds import build_part, spread_part, work_beside
 from bench.scale.catalogue import for_model, random_index
 from bench.scale.floors import Floor, fit_batch
@@ -34,7 +35,7 @@ from bench.scale.scans import scan_part, sweep_part
 from bench.scale.subjects import Subject, from_folder, from_shape
 from bench.scale.timing import free
 from worker.attribution import gradients
-from worker.engine import use_every_core
+from worker.engine import use_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,7 +106,7 @@ def parts(world: World) -> dict[str, Callable[[], dict[str, Any]]]:
         "starter-finite": lambda: finite_part(world.starter, plan),
         "starter-lengths": lambda: small(lengths_part, plan.lengths),
         "starter-profile": lambda: profile_part(world.starter, plan),
-        "starter-recorded": lambda: small(recorded_part, world.floor("starter-floor")),
+        "starter-recorded": lambda: recorded_part(world.starter, plan, world.floor("starter-floor")),
         "full-floor": lambda: floor_part(world.large, plan, plan.long_batches, plan.long_s),
         "full-query": lambda: large(query_part, plan.long_s, (plan.long_queries, 0)),
         "full-build": lambda: build_part(world.large, plan, world.floor("full-floor"), plan.long_built),
@@ -174,7 +175,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the parts' files")
-    parser.add_argument("--only", nargs="+", help="parts to run; `spread` and `cpu-query` run on their own")
+    parser.add_argument("--only", nargs="+", help="parts to run; `spread`, `bits` and `cpu-query` run on their own")
     parser.add_argument("--skip", nargs="+", default=[], help="parts to leave out")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true", help="everything small, to see that it runs")
@@ -195,8 +196,8 @@ def plan_of(given: argparse.Namespace) -> Plan:
 def main(words: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the status says how many parts failed."""
     given = arguments(sys.argv[1:] if words is None else words)
-    use_every_core()
     plan = plan_of(given)
+    use_cores(plan.device)
     if given.meeting is not None:
         device = plan.device if plan.device == "cpu" else f"cuda:{given.rank}"
         world = World(replace(plan, device=device))
@@ -205,6 +206,9 @@ def main(words: Sequence[str] | None = None) -> int:
     if given.only == ["cpu-query"]:
         plan.out.mkdir(parents=True, exist_ok=True)
         return int(not _kept(plan, "cpu-query", partial(registered_part, given.folder, plan)))
+    if given.only == ["bits"]:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        return int(not _kept(plan, "bits", partial(bits_part, given.folder, hardware.RESULTS / "faithfulness")))
     if given.only == ["spread"]:
         plan.out.mkdir(parents=True, exist_ok=True)
         again = ["--device", plan.device, *(["--tiny"] if given.tiny else [])]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.scale.timing import free, seconds
-from worker.attribution.gradients import gradients_each
 from worker.attribution.measure import Measure, Probe, measured
 from worker.attribution.noise import Grid, drawn
+from worker.attribution.replay import rows_of
 from worker.index import row_requests
 from worker.methods import GROUPS
 
@@ -97,9 +97,9 @@ def _forget(subject: Subject) -> None:
 
 
 def rows_seconds(subject: Subject, plan: Plan, segments: Segments, groups: int, repeats: int) -> list[float]:
-    """Return what the rows of ready `segments` took."""
+    """Return what the rows of ready `segments` took, made as queries and builds make them."""
     requests = row_requests(plan.config, subject.batch)
-    work = partial(gradients_each, subject.fast, segments, requests, groups)
+    work = partial(rows_of, subject.fast, segments, requests, groups, subject.recorded)
     return seconds(work, subject.device, repeats)
 
 

@@ -62,9 +62,9 @@ class Plan:
     long_s: float = 120.0
     together: int = 16
     config: IndexConfig = field(default_factory=lambda: IndexConfig(dim=2048))
-    batch: int = 256
+    batch: int = 512
     long_batch: int = 32
-    batches: tuple[int, ...] = (16, 64, 128, 256, 512)
+    batches: tuple[int, ...] = (16, 64, 256, 512, 1024, 2048)
     long_batches: tuple[int, ...] = (8, 16, 32)
     catalogues: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
     lengths: tuple[int, ...] = (1, 3, 6, 12, 30, 60)

@@ -20,7 +20,7 @@ from bench.scale.subjects import PROMPT, Subject
 from bench.scale.timing import seconds as seconds_of
 from bench.scale.timing import settle, summary
 from worker.attribution.gradients import gradients_each
-from worker.attribution.replay import Recorded
+from worker.attribution.replay import rows_of
 from worker.engine import Engine, Query
 from worker.index import row_requests
 from worker.methods import GROUPS
@@ -110,27 +110,25 @@ def registered_part(folder: Path, plan: Plan) -> dict[str, Any]:
     return {"track_s": plan.track_s, "threads": torch.get_num_threads(), **found, "config": config}
 
 
-def recorded_part(subject: Subject, index: Index, plan: Plan, made: Floor) -> dict[str, Any]:
-    """Time the rows of one window replayed as a CUDA graph, over the floor, and whole queries with them.
+def recorded_part(subject: Subject, plan: Plan, made: Floor) -> dict[str, Any]:
+    """Compare the rows of one window as they come with those replayed from a CUDA graph: bits, seconds, floor.
 
     Elsewhere than on a GPU there is nothing to record.
     """
     if subject.device.type != "cuda":
         return {"recorded": False}
     segments, requests = subject.segments(1, plan.seed), row_requests(plan.config, subject.batch)
+    rows_of(subject.fast, subject.segments(1, plan.seed + 1), requests, GROUPS, subject.recorded)
     eager = gradients_each(subject.fast, segments, requests, GROUPS)
-    graph = Recorded.of(subject.fast, subject.segments(1, plan.seed + 1), requests, GROUPS)
-    again = graph.replay(segments)
-    same = torch.equal(eager.rows, again.rows) and torch.equal(eager.profile, again.profile)
-    taken = seconds_of(lambda: graph.replay(segments), subject.device, 4 * plan.repeats)
-    engine = Engine(subject.model, index, subject.batch, check=False)
-    engine._bench.fast, engine._bench.record = subject.fast, True
+    again = rows_of(subject.fast, segments, requests, GROUPS, subject.recorded)
+    plain = seconds_of(lambda: gradients_each(subject.fast, segments, requests, GROUPS), subject.device, plan.repeats)
+    taken = rows_seconds(subject, plan, segments, GROUPS, 4 * plan.repeats)
     return {
         "recorded": True,
-        "same_bits": int(same),
+        "same_bits": int(torch.equal(eager.rows, again.rows) and torch.equal(eager.profile, again.profile)),
+        "as_it_comes": summary(plain),
         "gradient": summary(taken),
         "gradient_over_floor": round(median(taken) / made.seconds(1, plan.config), 4),
-        "ranked": answers(engine, Uploads(subject, plan.track_s, 8, plan.seed), plan.queries, 2),
     }
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.scale.timing import seconds, settle
-from worker.attribution.gradients import gradients_each
 from worker.attribution.measure import Probe, measured, values
 from worker.attribution.noise import Grid, drawn
+from worker.attribution.replay import rows_of
 from worker.index import row_requests
 from worker.scan import best
 
@@ -64,7 +64,7 @@ def busy_part(subject: Subject, index: Index, plan: Plan, made: Floor, queries: 
     waiting = subject.segments(queries, plan.seed)
 
     def work() -> None:
-        rows = gradients_each(subject.fast, waiting, requests, 1).rows[0].cpu()
+        rows = rows_of(subject.fast, waiting, requests, 1, subject.recorded).rows[0].cpu()
         songs = index.song_scores(index.scan(index.solved(rows)))
         for one in songs:
             best(one, 100).tolist()

@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.scale.plan import Shape
+    from worker.attribution.replay import Kept
     from worker.attribution.types import Model
 
 PROMPT = "slow piano with strings"
 
 
 class Subject:
-    """A model with the copy of it that rows are made with; batch: samples in one pass of rows."""
+    """A model with the copy of it that rows are made with; batch: samples in one pass of rows; recorded: its graphs."""
 
     def __init__(self, model: StableAudio, batch: int) -> None:
         self.model, self.batch = model, batch
+        self.recorded: Kept = {}
 
     @cached_property
     def fast(self) -> Model:

@@ -12,19 +12,20 @@ from worker.shards import Bytes
 CPU = torch.device("cpu")
 
 
-def rows(count: int = 300, measures: int = 2, dim: int = 64, seed: int = 0) -> Bytes:
+def rows(count: int = 300, measures: int = 2, dim: int = 64, seed: int = 0, bits: int = 8) -> Bytes:
     made = torch.randn(count, measures, dim, generator=torch.Generator().manual_seed(seed))
     made[7, 1] = 0
-    return Bytes.of(made)
+    return Bytes.of(made, bits)
 
 
 def queries(count: int, like: Bytes, seed: int = 1) -> Tensor:
-    return torch.randn(count, *like.codes.shape[1:], generator=torch.Generator().manual_seed(seed))
+    return torch.randn(count, *like.floats(slice(1)).shape[1:], generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("scale", RowScale)
-def test_scores_are_the_products_with_the_scaled_rows(scale: RowScale):
-    kept = rows()
+def test_scores_are_the_products_with_the_scaled_rows(scale: RowScale, bits: int):
+    kept = rows(bits=bits)
     solved = queries(3, kept)
     expected = first_order(scale_rows(kept.floats(), scale).flatten(1), solved.flatten(1))
     torch.testing.assert_close(Scan.of(kept, scale, CPU).scores(solved), expected, rtol=1e-5, atol=1e-5)
@@ -46,8 +47,9 @@ def test_queries_in_one_scan_do_not_meet():
         torch.testing.assert_close(scanned.scores(one[None])[0], together[number], rtol=0, atol=1e-6)
 
 
-def test_whole_numbers_give_the_scores_to_a_ten_thousandth_of_the_largest(monkeypatch: pytest.MonkeyPatch):
-    kept = rows(dim=256)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_whole_numbers_give_the_scores_to_a_ten_thousandth_of_the_largest(monkeypatch: pytest.MonkeyPatch, bits: int):
+    kept = rows(dim=256, bits=bits)
     solved = queries(3, kept) * torch.tensor([1.0, 1e-6, 1e6])[:, None, None]
     exact = Scan.of(kept, RowScale.UNIT, CPU).scores(solved)
     monkeypatch.setattr(Scan, "_integers", lambda self, dim: True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from worker.manifest import IndexMismatch
-from worker.shards import Bytes, compress_positive, expand_positive, is_made, read, write
+from worker.shards import Bytes, compress_positive, expand_positive, is_made, read, unpacked, write
 from worker.training import TrainingSet, TrainingSong
 
 
@@ -69,3 +69,27 @@ def test_a_training_set_out_of_order_is_refused(training: TrainingSet):
         replace(training, songs=(*training.songs[:7], TrainingSong("song-0", None)))
     with pytest.raises(ValueError, match="its segments"):
         replace(training, songs=(*training.songs, TrainingSong("another", None)))
+
+
+def test_four_bits_keep_the_direction_of_a_run_and_pack_without_loss():
+    values = (
+        torch.randn(50, 2, 256, generator=torch.Generator().manual_seed(4)) * torch.logspace(-3, 3, 50)[:, None, None]
+    )
+    values[3] = 0
+    values[4, 0, 1:] = 0
+    kept = Bytes.of(values, 4)
+    assert kept.codes.dtype == torch.uint8
+    assert kept.codes.shape == (50, 2, 128)
+    near = torch.nn.functional.cosine_similarity(values, kept.floats(), dim=-1)
+    assert near[5:].min() > 0.985
+    assert near[4, 0] == pytest.approx(1)
+    assert not kept.floats()[3].any()
+    codes = unpacked(kept.codes)
+    assert codes.abs().max() == 7
+    torch.testing.assert_close(codes.float() * kept.scale, kept.floats(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("shape", "bits"), [((2, 3), 4), ((2, 4), 2)])
+def test_runs_that_cannot_be_packed_are_refused(shape: tuple[int, int], bits: int):
+    with pytest.raises(ValueError, match=r"byte|bits"):
+        Bytes.of(torch.ones(shape), bits)

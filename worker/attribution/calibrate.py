@@ -50,13 +50,19 @@ class Background:
         """Every song's mean over its background, in float64: [songs]."""
         return self.scores.double().mean(0)
 
-    def percentile(self, scores: Tensor) -> Tensor:
-        """Return the percentage of background tracks that score each song lower: [songs] in 0 … 100.
+    @cached_property
+    def mean_ranks(self) -> Tensor:
+        """The ranks of the songs' means: [songs]."""
+        return average_ranks(self.mean)
+
+    def percentile(self, scores: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Return the percentage of background tracks that score each song lower, or each of those `chosen`: 0 … 100.
 
         It places a score among unrelated tracks; it is not the probability that the song had no influence.
         """
         self.check(scores)
-        return 100 * (self.scores.to(scores) < scores).double().mean(0)
+        known, found = (self.scores, scores) if chosen is None else (self.scores[:, chosen], scores[chosen])
+        return 100 * (known.to(found) < found).double().mean(0)
 
     def check(self, scores: Tensor) -> None:
         """Raise ValueError for scores of other songs or not finite."""
@@ -254,7 +260,7 @@ def hub_agreement(scores: Tensor, background: Background) -> float:
     Hubs are songs that every track seems to owe something; they say little about this track (ARIA, arXiv 2605.16181).
     """
     background.check(scores)
-    return agreement(scores.double(), background.mean.to(scores.device))
+    return float(pearson(average_ranks(scores.double()), background.mean_ranks.to(scores.device)))
 
 
 def effective_rank(scores: Tensor) -> float:

@@ -32,7 +32,7 @@ from worker.attribution.measure import (
     require_ready,
 )
 from worker.attribution.noise import Drawn, drawn
-from worker.attribution.projection import slices
+from worker.attribution.projection import add_projected, slices
 from worker.attribution.types import Model, Params, Progress, Segments, silent
 
 if TYPE_CHECKING:
@@ -185,11 +185,10 @@ class Work:
         return means(samples, output, self.measures)
 
     def _adder(self, block: _Block, measure: int) -> Sink:
-        into, size = self.rows[block.groups, block.rows, measure], self.drawn.draws // len(self.rows)
+        into, size = self.rows[block.groups, block.rows, measure].transpose(0, 1), self.drawn.draws // len(self.rows)
 
         def add(name: str, gradient: Tensor) -> None:
-            found = self.slices[name].project(gradient)
-            into.add_(found.view(into.shape[1], into.shape[0], -1).transpose(0, 1), alpha=1 / size)
+            add_projected(self.slices[name], gradient, into, 1 / size)
 
         return add
 

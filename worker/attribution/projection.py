@@ -100,12 +100,20 @@ class _Sketches:
     def project(self, gradient: Tensor) -> Tensor:
         _check_size(gradient.shape[-1], self.signs.shape[1])
         if fused.serves(gradient):
-            return fused.project(gradient, self.signs, self.rotations, self.width) / sqrt(len(self.signs))
+            found = gradient.new_zeros(len(gradient), 1, len(self.signs) * self.width)
+            self.add(gradient, found, 1.0)
+            return found[:, 0]
         parts = [self._project(gradient, *one) for one in zip(self.signs, self.rotations, strict=True)]
         return torch.cat(parts, 1) / sqrt(len(parts))
 
+    def add(self, gradient: Tensor, into: Tensor, factor: float) -> None:
+        _check_size(gradient.shape[-1], self.signs.shape[1])
+        fused.add(gradient, self.signs, self.rotations, into, factor / sqrt(len(self.signs)))
+
     def pull_back(self, vector: Tensor) -> Tensor:
         _check_size(vector.shape[-1], len(self.signs) * self.width)
+        if fused.serves(vector):
+            return fused.pull_back(vector, self.signs, self.rotations) / sqrt(len(self.signs))
         pieces = zip(self.signs, self.rotations, vector.chunk(len(self.signs)), strict=True)
         return torch.stack([self._pull_back(*piece) for piece in pieces]).sum(0) / sqrt(len(self.signs))
 
@@ -137,6 +145,14 @@ def _sketch(seed: int, name: str, size: int, width: int, device: torch.device) -
 def slices(projection: Projection, sizes: tuple[tuple[str, int], ...], device: torch.device) -> Mapping[str, Slice]:
     """Return the slices of all weights of (name, size), made once and kept on `device`."""
     return {name: projection.slice(name, size, device) for name, size in sizes}
+
+
+def add_projected(part: Slice, gradient: Tensor, into: Tensor, factor: float) -> None:
+    """Add `factor` times the projections of gradients [s g, p] to `into` [s, g, k]."""
+    if isinstance(part, _Sketches) and fused.serves(gradient) and fused.serves(into) and into.stride(-1) == 1:
+        part.add(gradient, into, factor)
+    else:
+        into.add_(part.project(gradient).view(into.shape), alpha=factor)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The passes of `gradients_each`, recorded once as a CUDA graph and replayed.
+"""The passes of `gradients_each`, recorded once as CUDA graphs and replayed.
 
-For models so small that launching their kernels takes longer than the kernels. A graph holds the activations of its
-passes, so it is for a few windows of a small model; larger ones gain nothing.
+For models so small that launching their kernels takes longer than the kernels. Segments are taken in runs of 1, 2, 4, …
+up to what a batch holds with all its draws, a graph each; a model that has not room for one segment in a batch gains
+nothing and is served without.
 """
 
 from __future__ import annotations
@@ -11,19 +12,55 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from worker.attribution.gradients import Rows, Work
+from worker.attribution.gradients import Request, Rows, Work, gradients_each
 from worker.attribution.measure import require_ready
-from worker.attribution.types import Conditioning, Segments
+from worker.attribution.types import Conditioning, Progress, Segments, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
-    from worker.attribution.gradients import Request
     from worker.attribution.types import Model
 
 _WARMUPS = 3
+Key = tuple[int, int, tuple[Request, ...]]
+Kept = dict[Key, "Recorded"]
+
+
+def rows_of(  # noqa: PLR0913  (as `gradients_each`, and where recordings are kept)
+    model: Model,
+    segments: Segments,
+    requests: Sequence[Request],
+    groups: int = 1,
+    kept: Kept | None = None,
+    progress: Progress = silent,
+) -> Rows:
+    """Return `gradients_each` of `segments`, replayed from recordings in `kept`; without `kept` as it comes.
+
+    What is not recorded yet is; the recordings of one `kept` share their memory, so one thread may use it at a time.
+    """
+    most = requests[0].probe.batch // requests[0].probe.grid.draws
+    if kept is None or most < 1 or model.device.type != "cuda":
+        return gradients_each(model, segments, requests, groups, progress)
+    found = []
+    for run in _runs(len(segments), most):
+        key, part = (run.stop - run.start, groups, tuple(requests)), segments[run]
+        if key not in kept:
+            pool = next((each.graph.pool() for each in kept.values()), None)
+            kept[key] = Recorded.of(model, part, requests, groups, pool)
+        found.append(kept[key].replay(part))
+        progress(run.stop / len(segments))
+    return Rows(torch.cat([each.rows for each in found], 1), torch.cat([each.profile for each in found], 1))
+
+
+def _runs(count: int, most: int) -> Iterator[slice]:
+    """Cut `count` segments into runs of powers of two of at most `most`, the longest first."""
+    at = 0
+    while at < count:
+        size = 1 << (min(most, count - at).bit_length() - 1)
+        yield slice(at, at + size)
+        at += size
 
 
 @dataclass(frozen=True)
@@ -34,8 +71,11 @@ class Recorded:
     graph: torch.cuda.CUDAGraph
 
     @staticmethod
-    def of(model: Model, segments: Segments, requests: Sequence[Request], groups: int) -> Recorded:
-        """Record the rows of segments of this shape; needs a GPU, and no other work on it meanwhile."""
+    def of(model: Model, segments: Segments, requests: Sequence[Request], groups: int, pool: Any = None) -> Recorded:
+        """Record the rows of segments of this shape; needs a GPU, and no other work on it meanwhile.
+
+        pool: of the memory of recordings that are never replayed at the same time.
+        """
         own = Segments(segments.latents.clone(), segments.mask.clone(), _cloned(segments.cond)).to(model.device)
         require_ready(model, own)
         work = Work.of(model, own, requests, groups)
@@ -46,7 +86,7 @@ class Recorded:
                 work.run()
         torch.cuda.current_stream(model.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=pool):
             work.rows.zero_()
             work.run()
         return Recorded(work, graph)

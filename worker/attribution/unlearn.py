@@ -55,7 +55,11 @@ def step_length(params: Params, direction: Params, step: Step) -> float:
 
 def unlearn(params: Params, direction: Params, step: Step) -> dict[str, Tensor]:
     """Return θ′ = θ₀ + η d as new tensors; raises ValueError as `step_length` does."""
-    eta = step_length(params, direction, step)
+    return stepped(params, direction, step_length(params, direction, step))
+
+
+def stepped(params: Params, direction: Params, eta: float) -> dict[str, Tensor]:
+    """Return θ₀ + η d as new tensors, for the η of `step_length`."""
     return {name: weight.detach() + eta * direction[name] for name, weight in params.items()}
 
 
@@ -76,4 +80,4 @@ def change(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    return float(torch.stack([torch.linalg.vector_norm(x, dtype=torch.float64).cpu() for x in tensors]).norm())
+    return float(torch.stack([torch.linalg.vector_norm(x, dtype=torch.float64) for x in tensors]).norm())
