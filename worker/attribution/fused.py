@@ -1,7 +1,7 @@
 """Count sketches on a GPU in one kernel: every number of a gradient is read where it is added, and nothing between.
 
 The same sums as `projection` makes of tensor operations, which write and read every number several times over. Each
-program adds a stretch of runs in their order for all sketches, and all stretches are added in theirs: no atomic
+program adds a stretch of runs in their order, and the stretches are added in an order that never changes: no atomic
 additions, so the same bits on every run. Served where Triton is installed, which comes with CUDA builds of torch.
 """
 
@@ -16,8 +16,8 @@ try:
 except ImportError:  # a build of torch for processors alone
     triton = None
 
-_LEAST_STRETCH, _MOST_STRETCH = 8, 128
-_BLOCK = 1024
+_LEAST_STRETCH, _MOST_STRETCH, _UNROLLED = 4, 128, 4
+_BLOCK, _SUMMED, _DEEP = 1024, 128, 16
 
 
 def serves(gradient: Tensor) -> bool:
@@ -32,16 +32,16 @@ def add(gradient: Tensor, signs: Tensor, rotations: Tensor, into: Tensor, factor
     """
     count, runs = rotations.shape
     width = into.shape[2] // count
-    stretch = min(_MOST_STRETCH, max(_LEAST_STRETCH, 1 << (runs // 16).bit_length()))
+    stretch = min(_MOST_STRETCH, max(_LEAST_STRETCH, 1 << (runs // 128).bit_length()))
     stretches = -(-runs // stretch)
     parts = torch.empty(len(gradient), stretches, count, width, dtype=gradient.dtype, device=gradient.device)
-    block, grid = 1 << (width - 1).bit_length(), (stretches, len(gradient))
     given = (gradient.contiguous(), signs, rotations, parts, gradient.shape[1], runs, width)
+    shape = {"STRETCH": stretch, "BLOCK": 1 << (width - 1).bit_length(), "UNROLLED": _UNROLLED}
     with torch.cuda.device(gradient.device):
-        _kernels["runs"][grid](*given, COUNT=count, STRETCH=stretch, BLOCK=block, num_warps=8)
-        across = (-(-count * width // _BLOCK), len(gradient))
+        _kernels["runs"][stretches, len(gradient), count](*given, **shape)
+        across = (-(-count * width // _SUMMED), len(gradient))
         strides = (into.shape[1], into.stride(0), into.stride(1))
-        _kernels["parts"][across](parts, into, factor, stretches, count * width, *strides, BLOCK=_BLOCK)
+        _kernels["parts"][across](parts, into, factor, stretches, count * width, *strides, BLOCK=_SUMMED, DEEP=_DEEP)
 
 
 def pull_back(vector: Tensor, signs: Tensor, rotations: Tensor) -> Tensor:
@@ -61,41 +61,43 @@ if triton is not None:
     @triton.jit  # type: ignore[untyped-decorator]
     def _add_runs(  # type: ignore[no-untyped-def]  # noqa: PLR0913
         gradient, signs, rotations, parts, size, runs, width,
-        COUNT: tl.constexpr, STRETCH: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+        STRETCH: tl.constexpr, BLOCK: tl.constexpr, UNROLLED: tl.constexpr,  # noqa: N803
     ):  # fmt: skip
-        """Add the runs of one stretch into the buckets of every sketch, for one gradient."""
-        stretch, row = tl.program_id(0), tl.program_id(1)
-        bucket, sketch = tl.arange(0, BLOCK)[None, :], tl.arange(0, COUNT)[:, None]
-        total = tl.zeros([COUNT, BLOCK], dtype=tl.float32)
+        """Add the runs of one stretch into the buckets of one sketch, for one gradient."""
+        stretch, row, sketch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+        bucket = tl.arange(0, BLOCK)
+        total = tl.zeros([BLOCK], dtype=tl.float32)
         gradient += row.to(tl.int64) * size
-        for step in range(STRETCH):
+        signs += sketch.to(tl.int64) * size
+        for step in tl.range(0, STRETCH, 1, loop_unroll_factor=UNROLLED):
             run = stretch * STRETCH + step
-            inside = (run < runs) & (sketch < COUNT)
-            rotation = tl.load(rotations + sketch * runs + run, mask=inside, other=0).to(tl.int32)
+            rotation = tl.load(rotations + sketch * runs + run, mask=run < runs, other=0).to(tl.int32)
             source = bucket - rotation
             source = tl.where(source < 0, source + width, source)
             place = run * width + source
-            held = (bucket < width) & (place < size) & inside
+            held = (bucket < width) & (place < size)
             number = tl.load(gradient + place, mask=held, other=0.0)
-            sign = tl.load(signs + sketch.to(tl.int64) * size + place, mask=held, other=0)
+            sign = tl.load(signs + place, mask=held, other=0)
             total += number * sign.to(tl.float32)
-        into = ((row.to(tl.int64) * tl.num_programs(0) + stretch) * COUNT + sketch) * width
+        into = ((row.to(tl.int64) * tl.num_programs(0) + stretch) * tl.num_programs(2) + sketch) * width
         tl.store(parts + into + bucket, total, mask=bucket < width)
 
     @triton.jit  # type: ignore[untyped-decorator]
     def _add_parts(  # type: ignore[no-untyped-def]  # noqa: PLR0913
         parts, into, factor, stretches, dim, groups, segment_stride, group_stride,
-        BLOCK: tl.constexpr,  # noqa: N803
+        BLOCK: tl.constexpr, DEEP: tl.constexpr,  # noqa: N803
     ):  # fmt: skip
-        """Add the stretches of one gradient in their order, and `factor` times their sum to its row."""
+        """Add the stretches of one gradient, and `factor` times their sum to its row."""
         row = tl.program_id(1).to(tl.int64)
         number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         there = number < dim
-        total = tl.zeros([BLOCK], dtype=tl.float32)
-        for stretch in range(stretches):
-            total += tl.load(parts + (row * stretches + stretch) * dim + number, mask=there, other=0.0)
+        total = tl.zeros([DEEP, BLOCK], dtype=tl.float32)
+        for first in range(0, stretches, DEEP):
+            stretch = first + tl.arange(0, DEEP)[:, None]
+            held = there[None, :] & (stretch < stretches)
+            total += tl.load(parts + (row * stretches + stretch) * dim + number[None, :], mask=held, other=0.0)
         place = into + (row // groups) * segment_stride + (row % groups) * group_stride + number
-        tl.store(place, tl.load(place, mask=there) + factor * total, mask=there)
+        tl.store(place, tl.load(place, mask=there) + factor * tl.sum(total, 0), mask=there)
 
     @triton.jit  # type: ignore[untyped-decorator]
     def _pull_back(  # type: ignore[no-untyped-def]  # noqa: PLR0913

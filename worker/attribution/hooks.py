@@ -4,7 +4,8 @@ For y = W x + b with tokens τ, δ = ∂M/∂y and samples b of a group (Goodfel
 
     ∇_W M = Σ_b Σ_τ δ_{bτ} x_{bτ}ᵀ,     ∇_b M = Σ_b Σ_τ δ_{bτ}
 
-Samples and tokens of a group are summed in one matrix product. A convolution is the same on its unfolded input.
+Samples and tokens of a group are summed in one matrix product. A convolution is the same on its unfolded input. On a
+GPU those products, and what is done with them, run beside the backward pass and in their order.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeGuard
+from functools import cache, partial
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch reader knows
@@ -123,6 +124,7 @@ def catch_each(
         raise UnsupportedWeight(f"the forward pass never called the layers of {missed}")
     for turn, result in enumerate(results):
         torch.autograd.backward(result.sum(), retain_graph=turn < len(results) - 1)
+        _wait(result.device)
 
 
 def _tapped(output: Tensor, deliver: Callable[[Tensor], None]) -> Tensor:
@@ -141,11 +143,39 @@ def _batched(layer: Layer, inputs: tuple[Tensor, ...], shape: Shape) -> Tensor:
 
 def _deliver(layer: Layer, x: Tensor, groups: int, sink: Sink, delta: Tensor) -> None:
     """Sum δ xᵀ and δ over the tokens of each group and hand them to `sink`, summed in float32 at least."""
-    x, delta = (z.reshape(groups, -1, z.shape[-1]) for z in _tokens(layer.module, x, delta))
-    if layer.weight:
-        sink(layer.weight, _outer(delta, x).flatten(1))
-    if layer.bias:
-        sink(layer.bias, delta.sum(1, dtype=torch.promote_types(delta.dtype, torch.float32)))
+    with _beside(x, delta):
+        x, delta = (z.reshape(groups, -1, z.shape[-1]) for z in _tokens(layer.module, x, delta))
+        if layer.weight:
+            sink(layer.weight, _outer(delta, x).flatten(1))
+        if layer.bias:
+            sink(layer.bias, delta.sum(1, dtype=torch.promote_types(delta.dtype, torch.float32)))
+
+
+@contextmanager
+def _beside(x: Tensor, delta: Tensor) -> Iterator[None]:
+    """Let a GPU work on what comes in the block beside the backward pass, once `x` and `delta` are there."""
+    if not delta.is_cuda:
+        yield
+        return
+    now = torch.cuda.current_stream(delta.device)
+    aside = _aside(delta.device, now.cuda_stream)
+    aside.wait_stream(now)
+    with torch.cuda.stream(aside):
+        yield
+    for read in (x, delta):
+        read.record_stream(aside)
+
+
+def _wait(device: torch.device) -> None:
+    """Let what follows wait for all that runs beside the backward pass."""
+    if device.type == "cuda":
+        now = torch.cuda.current_stream(device)
+        now.wait_stream(_aside(device, now.cuda_stream))
+
+
+@cache
+def _aside(device: torch.device, _beside: int) -> Any:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _outer(delta: Tensor, x: Tensor) -> Tensor:
