@@ -27,6 +27,7 @@ from bench.scale.catalogue import for_model, random_index
 from bench.scale.floors import Floor, fit_batch
 from bench.scale.laws import kernel_in_use, laws_part
 from bench.scale.lengths import lengths_part
+from bench.scale.packages import packages_part
 from bench.scale.plan import Plan, tiny
 from bench.scale.profiles import profile_part
 from bench.scale.queries import floor_part, query_part, recorded_part, registered_part
@@ -175,7 +176,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the parts' files")
-    parser.add_argument("--only", nargs="+", help="parts to run; `spread`, `bits` and `cpu-query` run on their own")
+    parser.add_argument(
+        "--only", nargs="+", help="parts to run; `spread`, `bits`, `packages` and `cpu-query` run on their own"
+    )
     parser.add_argument("--skip", nargs="+", default=[], help="parts to leave out")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true", help="everything small, to see that it runs")
@@ -193,6 +196,17 @@ def plan_of(given: argparse.Namespace) -> Plan:
     return replace(plan, queries=given.queries or plan.queries)
 
 
+def alone_parts(given: argparse.Namespace, plan: Plan) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return the parts that run only where they are named, since they need a folder, packages or several devices."""
+    again = ["--device", plan.device, *(["--tiny"] if given.tiny else [])]
+    return {
+        "cpu-query": partial(registered_part, given.folder, plan),
+        "bits": partial(bits_part, given.folder, hardware.RESULTS / "faithfulness"),
+        "packages": partial(packages_part, plan),
+        "spread": partial(spread_part, plan, given.gpus, again),
+    }
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the status says how many parts failed."""
     given = arguments(sys.argv[1:] if words is None else words)
@@ -203,16 +217,10 @@ def main(words: Sequence[str] | None = None) -> int:
         world = World(replace(plan, device=device))
         work_beside(world.large, plan, given.meeting, given.rank, plan.long_built)
         return 0
-    if given.only == ["cpu-query"]:
+    alone = alone_parts(given, plan)
+    if given.only and given.only[0] in alone:
         plan.out.mkdir(parents=True, exist_ok=True)
-        return int(not _kept(plan, "cpu-query", partial(registered_part, given.folder, plan)))
-    if given.only == ["bits"]:
-        plan.out.mkdir(parents=True, exist_ok=True)
-        return int(not _kept(plan, "bits", partial(bits_part, given.folder, hardware.RESULTS / "faithfulness")))
-    if given.only == ["spread"]:
-        plan.out.mkdir(parents=True, exist_ok=True)
-        again = ["--device", plan.device, *(["--tiny"] if given.tiny else [])]
-        return int(not _kept(plan, "spread", partial(spread_part, plan, given.gpus, again)))
+        return sum(not _kept(plan, name, alone[name]) for name in given.only)
     known = list(parts(World(plan)))
     return run(plan, [name for name in given.only or known if name not in given.skip])
 
