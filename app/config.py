@@ -42,6 +42,23 @@ class Settings(BaseSettings):
     ring_max_seconds: float = Field(default=60.0, gt=0)
     queue_ttl_seconds: float = Field(default=86_400.0, gt=0)
 
+    webhook_allow_private: bool = False
+    """Whether webhooks may go to private addresses and over plain http: for tests, and receivers on premises."""
+    webhook_seconds: float = Field(default=15.0, gt=0)
+    """What one delivery may take, from looking up its name to the end of its answer."""
+    webhook_senders: int = Field(default=8, ge=1)
+    """Deliveries that one sender has under way at once."""
+    webhook_poll_seconds: float = Field(default=1.0, gt=0)
+    webhook_retry_seconds: Annotated[tuple[float, ...], NoDecode] = (
+        *(5.0, 300.0, 1_800.0, 7_200.0, 18_000.0),
+        *(36_000.0, 50_400.0, 72_000.0, 86_400.0),
+    )
+    """Waits between the attempts at a delivery; in the environment, separated by commas."""
+    webhook_disable_days: float = Field(default=5.0, gt=0)
+    """After so long without a success an endpoint that fails is disabled."""
+    webhook_keep_days: float = Field(default=30.0, gt=0)
+    """How long events can be replayed."""
+
     idempotency_ttl_seconds: float = Field(default=86_400.0, gt=0)
     """How long the answer to a request with an Idempotency-Key is kept."""
     idempotency_lock_seconds: float = Field(default=90.0, gt=0)
@@ -82,6 +99,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, folders: Any) -> Any:
         return tuple(part for part in folders.split(os.pathsep) if part) if isinstance(folders, str) else folders
+
+    @field_validator("webhook_retry_seconds", mode="before")
+    @classmethod
+    def _waits(cls, waits: Any) -> Any:
+        return tuple(float(part) for part in waits.split(",")) if isinstance(waits, str) else waits
 
     @field_validator("database_url")
     @classmethod

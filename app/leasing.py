@@ -16,6 +16,7 @@ from app.db import now
 from app.errors import AttemptsExhausted
 from app.models import Attribution, Counterfactual, JobTable, Status, new_id
 from app.usage import service as usage
+from app.webhooks import outbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,7 @@ def fail(session: Session, *, claim: Held, error: ErrorInfo, retry: bool, settin
         again = now(session) + backoff(claim.attempt, settings)
         return end(session, claim, Status.QUEUED, {"not_before": again, "next_ring_at": again})
     values = {"finished_at": now(session), "error_type": error.type, "error_detail": error.detail}
-    return end(session, claim, Status.FAILED, values)
+    return _told(session, claim, written=end(session, claim, Status.FAILED, values))
 
 
 def backoff(attempt: int, settings: Settings) -> timedelta:
@@ -145,7 +146,15 @@ def stop(session: Session, *, claim: Held) -> bool:
     """End a job that was to be canceled; False when the lease was lost or no one asked."""
     table = claim.table
     canceling = move(Status.RUNNING, Status.CANCELED, table).where(table.cancel_requested.is_(True))
-    return _metered(session, claim, _held(canceling, claim).values(finished_at=now(session)))
+    written = _metered(session, claim, _held(canceling, claim).values(finished_at=now(session)))
+    return _told(session, claim, written=written)
+
+
+def _told(session: Session, claim: Held, *, written: bool) -> bool:
+    """Whether an end was written; then whoever listens is told of it."""
+    if written:
+        outbox.ended(session, claim.table, claim.id)
+    return written
 
 
 def end(session: Session, claim: Held, target: Status, values: dict[str, Any]) -> bool:
@@ -171,7 +180,8 @@ def cancel(session: Session, table: JobTable, *chosen: ColumnElement[bool]) -> N
     status = session.scalars(select(table.status).where(*chosen).with_for_update()).one_or_none()
     if status == Status.QUEUED:
         canceled = move(Status.QUEUED, Status.CANCELED, table).where(*chosen)
-        session.execute(canceled.values(cancel_requested=True, finished_at=now(session)))
+        canceled = canceled.values(cancel_requested=True, finished_at=now(session))
+        outbox.ended(session, table, *session.scalars(canceled.returning(table.id)).all())
     elif status == Status.RUNNING:
         session.execute(update(table).where(*chosen).values(cancel_requested=True))
 
@@ -183,6 +193,8 @@ def lapse(session: Session, table: type[Row], *, settings: Settings) -> int:
         target, values = _after_lapse(row, session, settings)
         lapsing = move(Status.RUNNING, target, table).where(table.id == row.id, table.lease_token == row.lease_token)
         session.execute(lapsing.values(values))
+        if target is not Status.QUEUED:
+            outbox.ended(session, table, row.id)
     return len(late)
 
 
@@ -217,6 +229,7 @@ def expire(session: Session, table: type[Row]) -> int:
     old = _locked(session, table, table.status == Status.QUEUED, table.expires_at <= moment)
     expiring = move(Status.QUEUED, Status.EXPIRED, table).where(table.id.in_([row.id for row in old]))
     session.execute(expiring.values(finished_at=moment))
+    outbox.ended(session, table, *(row.id for row in old))
     return len(old)
 
 

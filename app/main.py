@@ -32,9 +32,11 @@ from app.recordings.waveforms import Waveforms
 from app.reports import routes as reports
 from app.storage import Storage
 from app.usage import routes as usage
+from app.webhooks import routes as webhooks
 
 COUNTED = (
     *(attributions.router, batches.router, disputes.router, recordings.router),
+    webhooks.router,
     *(catalogue.router, holders.router, models.router, usage.router),
     reports.router,
 )

@@ -128,7 +128,7 @@ class Parts:
 def programs(settings: Settings) -> Parts:
     """Return the service's programs, the broker among them unless the settings name another. Raises NoBroker."""
     path = _embedded(settings)
-    ours = (_sweeper(), _worker(settings), _builder(), _api(settings))
+    ours = (_sweeper(), _sender(settings), _worker(settings), _builder(), _api(settings))
     if path is None:
         return Parts(ours, settings.broker_url)
     return Parts((_valkey(settings.data_dir / "valkey", path), *ours), f"{SOCKET}{path}")
@@ -169,6 +169,10 @@ def _embedded(settings: Settings) -> Path | None:
 
 def _sweeper() -> Program:
     return Program("sweeper", (*PYTHON, "app.cli", "sweep"))
+
+
+def _sender(settings: Settings) -> Program:
+    return Program("sender", (*PYTHON, "app.cli", "deliver"), grace_s=settings.webhook_seconds + 5.0)
 
 
 def _worker(settings: Settings) -> Program:

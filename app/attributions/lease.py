@@ -19,6 +19,7 @@ from app.leasing import release as release
 from app.leasing import stop as stop
 from app.models import Attribution, Influence, Model, Stage, Status, TrainingSong
 from app.usage import service as usage
+from app.webhooks import outbox
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -121,6 +122,7 @@ def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
     counted = counting.count(session, claim.id)
     if outcome.influences:
         session.execute(insert(Influence), _influences(session, claim, outcome, counted=counted))
+    outbox.ended(session, Attribution, claim.id)
     return True
 
 

@@ -12,17 +12,20 @@ from app.cli.keys import keys
 from app.cli.models import models
 from app.cli.songs import songs
 from app.cli.tenants import tenants
+from app.cli.webhooks import webhooks
 from app.errors import ServiceError
 
 HELP = "Which training songs influenced a generated track."
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (serving.up, serving.demo, serving.sweep, asking.attribute, asking.history, asking.generate):
     app.command()(command)
+app.command()(serving.deliver)
 app.command()(reports.report)
 app.command()(reports.verify)
 app.command(name="migrate")(serving.migrate_)
 for group, name in ((songs, "songs"), (models, "models"), (index, "index"), (tenants, "tenants"), (keys, "keys")):
     app.add_typer(group, name=name)
+app.add_typer(webhooks, name="webhooks")
 app.add_typer(reports.report_keys, name="report-keys")
 
 

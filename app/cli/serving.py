@@ -9,6 +9,7 @@ from app import demo as demonstration
 from app import logs, show, sweeper
 from app import up as embedded
 from app.cli import options
+from app.webhooks import sending
 
 
 def up(
@@ -28,6 +29,13 @@ def demo() -> None:
 def migrate_() -> None:
     """Bring the database to the newest version and register the models of the settings."""
     embedded.prepare(options.settings(), options.say)
+
+
+def deliver() -> None:
+    """Run the sender: deliver events to webhook endpoints. Several may run."""
+    settings = options.settings()
+    logs.configure(settings)
+    sending.run(settings, options.until_signal())
 
 
 def sweep() -> None:

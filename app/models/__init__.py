@@ -12,6 +12,7 @@ from app.models.idempotency import IdempotencyKey
 from app.models.keys import ReportKey
 from app.models.tenants import DEFAULT_TENANT, Quota, Tenant, Usage
 from app.models.training import Model, TrainingSong
+from app.models.webhooks import DeliveryStatus, DisabledFor, Event, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from app.models.workers import Worker
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "Build",
     "BuildPiece",
     "Counterfactual",
+    "DeliveryStatus",
+    "DisabledFor",
     "Dispute",
     "DisputeOutcome",
+    "Event",
     "ForgettingStage",
     "Holder",
     "IdempotencyKey",
@@ -44,6 +48,9 @@ __all__ = [
     "TrainingSong",
     "Usage",
     "Verdict",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookSecret",
     "Worker",
     "new_id",
 ]

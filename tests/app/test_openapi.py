@@ -16,6 +16,7 @@ from app.problems import Problem
 from app.recordings import schemas as recordings
 from app.reports import schemas as reports
 from app.usage import schemas as usage
+from app.webhooks import schemas as webhooks
 from tests.app.here import client_of
 
 OPERATIONS = {
@@ -54,6 +55,15 @@ OPERATIONS = {
     "verifyReport": ("post", "/v1/reports/verify"),
     "listReportKeys": ("get", "/v1/report-keys"),
     "getUsage": ("get", "/v1/usage"),
+    "createWebhookEndpoint": ("post", "/v1/webhook-endpoints"),
+    "listWebhookEndpoints": ("get", "/v1/webhook-endpoints"),
+    "getWebhookEndpoint": ("get", "/v1/webhook-endpoints/{endpoint_id}"),
+    "changeWebhookEndpoint": ("patch", "/v1/webhook-endpoints/{endpoint_id}"),
+    "deleteWebhookEndpoint": ("delete", "/v1/webhook-endpoints/{endpoint_id}"),
+    "rotateWebhookSecret": ("post", "/v1/webhook-endpoints/{endpoint_id}/secret"),
+    "testWebhookEndpoint": ("post", "/v1/webhook-endpoints/{endpoint_id}/test"),
+    "listWebhookDeliveries": ("get", "/v1/webhook-endpoints/{endpoint_id}/deliveries"),
+    "replayWebhookEvents": ("post", "/v1/webhook-endpoints/{endpoint_id}/replay"),
     "getHealth": ("get", "/healthz"),
     "getReadiness": ("get", "/readyz"),
     "getMetrics": ("get", "/metrics"),
@@ -82,6 +92,10 @@ SCHEMAS = [
     reports.ReportKey,
     reports.Verification,
     usage.TenantUsage,
+    webhooks.NewEndpoint,
+    webhooks.Endpoint,
+    webhooks.EndpointSecret,
+    webhooks.Delivery,
     Problem,
 ]
 
@@ -146,6 +160,10 @@ def test_bodies_are_described_as_they_are_sent(described):
         "changeSong": ["application/json"],
         "importSongs": ["text/csv"],
         "putSongAudio": ["audio/*"],
+        "createWebhookEndpoint": ["application/json"],
+        "changeWebhookEndpoint": ["application/json"],
+        "rotateWebhookSecret": ["application/json"],
+        "replayWebhookEvents": ["application/json"],
         "verifyReport": ["application/json"],
     }
     assert described["components"]["schemas"]["NewTrack"]["required"] == ["audio"]

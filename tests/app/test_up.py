@@ -108,5 +108,5 @@ def test_a_long_data_folder_has_a_short_socket(tmp_path: Path) -> None:
 def test_a_broker_of_one_s_own_is_not_started(settings: Settings) -> None:
     own = settings.model_copy(update={"broker_url": "redis://broker:6379/0"})
     programs = up.programs(own)
-    assert [program.name for program in programs.programs] == ["sweeper", "worker", "builder", "api"]
+    assert [program.name for program in programs.programs] == ["sweeper", "sender", "worker", "builder", "api"]
     assert programs.broker_url == own.broker_url
