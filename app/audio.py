@@ -121,7 +121,7 @@ def _read(path: Path, target: Path | None, limits: Limits) -> dict[str, Any]:
     request = Request(path=str(path.absolute()), samples=str(target) if target else None, **asdict(limits))
     ended = decoders().read(request)
     seconds = round(time.perf_counter() - began, 3)
-    log.debug("decoder ended", status=ended.status, seconds=seconds, peak_kib=ended.peak_kib)
+    log.info("decoder ended", status=ended.status, seconds=seconds, peak_kib=ended.peak_kib)
     if ended.status != 0:
         raise _crash(ended)
     return _facts(json.loads(ended.answer))

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     idempotency_lock_seconds: float = Field(default=90.0, gt=0)
     """After so long a request that was not answered may be carried out again: longer than any takes."""
 
+    min_free_bytes: int = Field(default=256 * MEBIBYTE, ge=0)
+    """Room on the disk under which the service does not call itself ready."""
     max_upload_bytes: int = Field(default=50 * MEBIBYTE, gt=0)
     max_decoded_bytes: int = Field(default=512 * MEBIBYTE, gt=0)
     min_seconds: float = Field(default=1.0, gt=0)

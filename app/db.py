@@ -36,6 +36,7 @@ from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
 from app.errors import DatabaseUnavailable
+from app.terse import terse
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -123,6 +124,7 @@ def engines(settings: Settings) -> Database:
     A SQLite file's folder is created; raises DatabaseUnavailable when it cannot be.
     """
     options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False), "json_deserializer": from_json}
+    options["hide_parameters"] = True  # errors are logged
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
         return Database(_postgres(url, options), _postgres(url, options, read_only=True))
@@ -150,6 +152,7 @@ def _postgres(url: URL, options: dict[str, Any], *, read_only: bool = False) -> 
 
     if read_only:
         event.listen(engine, "connect", prepare)
+    event.listen(engine, "handle_error", terse)
     event.listen(engine, "checkin", left)
     event.listen(engine, "checkout", taken)
     return engine
@@ -242,9 +245,3 @@ def now(session: Session) -> datetime:
     """The instant of this transaction: the same for everything that it writes."""
     moment: datetime = session.info[_NOW]
     return moment
-
-
-def ping(db: Database) -> None:
-    """Ask the database for nothing; raises DatabaseUnavailable."""
-    with reading(db) as session:
-        session.execute(text("SELECT 1"))

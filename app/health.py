@@ -1,6 +1,6 @@
 """Is it alive, is it ready, how is it doing: for whoever runs the service."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
@@ -8,11 +8,11 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict
 
-from app import errors, problems, queue
+from app import errors, migrate, problems, queue
 from app.config import Settings
 from app.db import Database, reading
 from app.deps import PUBLIC, DatabaseDep, SettingsDep, StorageDep
-from app.metrics import RequestMetrics, render, workers_alive
+from app.metrics.standing import Sources, render, served, workers_alive
 from app.storage import Storage
 
 router = APIRouter(tags=["service"], dependencies=[PUBLIC])
@@ -39,11 +39,12 @@ async def healthz() -> Health:
 
 
 class Readiness(BaseModel):
-    """Every part that is needed to serve answers."""
+    """Every part that is needed to serve answers; `models`: how many workers hold each and were seen lately."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"status": "ready"}})
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ready", "models": {"starter": 1}}})
 
     status: Literal["ready"] = "ready"
+    models: dict[str, int]
 
 
 @router.get(
@@ -54,11 +55,19 @@ class Readiness(BaseModel):
     responses=problems.document(NotReady),
 )
 def readyz(request: Request, database: DatabaseDep, storage: StorageDep, settings: SettingsDep) -> Readiness | Response:
-    """Ask the database, the broker, the storage and the table of workers; `missing` names what did not answer."""
-    missing = [*_silent_parts(database, settings), *_silent_storage(storage)]
-    if not missing:
-        return Readiness()
-    return problems.respond(request, NotReady(f"no answer from: {', '.join(missing)}"), missing=missing)
+    """Ask database, migrations, workers, broker, storage and disk; `missing` names what is not as it must be.
+
+    A model without a worker is shown with 0: its jobs are taken and wait. With no worker at all nothing is ready.
+    """
+    found = _Found()
+    found.ask(database, settings)
+    if not queue.reachable(settings):
+        found.missing.append("broker")
+    found.look_at(storage, settings)
+    if not found.missing:
+        return Readiness(models=found.models)
+    error = NotReady(f"no answer from: {', '.join(found.missing)}")
+    return problems.respond(request, error, missing=found.missing, models=found.models)
 
 
 @router.get(
@@ -67,27 +76,39 @@ def readyz(request: Request, database: DatabaseDep, storage: StorageDep, setting
     summary="Figures for Prometheus",
     response_class=PlainTextResponse,
 )
-def metrics(request: Request, database: DatabaseDep, settings: SettingsDep) -> Response:
-    """Show requests by route, status and time, the queue's depth, the age of its oldest, and the workers alive."""
-    requests: RequestMetrics = request.app.state.metrics
-    return Response(render(requests, database, settings), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request, database: DatabaseDep, storage: StorageDep, settings: SettingsDep) -> Response:
+    """Show requests, refusals, queue, ends of jobs, workers, connections and room; docs/runbook.md explains them."""
+    state = request.app.state
+    sources = Sources(state.metrics, state.ended, database, storage, settings)
+    return Response(render(sources), media_type=CONTENT_TYPE_LATEST)
 
 
-def _silent_parts(database: Database, settings: Settings) -> Iterator[str]:
-    try:
-        with reading(database) as session:
-            workers = workers_alive(session, settings)
-    except errors.DatabaseUnavailable:
-        yield "database"
-    else:
-        if not workers:
-            yield "worker"
-    if not queue.reachable(settings):
-        yield "broker"
+@dataclass
+class _Found:
+    """What is missing, and how many workers hold each model."""
 
+    missing: list[str] = field(default_factory=list)
+    models: dict[str, int] = field(default_factory=dict)
 
-def _silent_storage(storage: Storage) -> Iterator[str]:
-    try:
-        storage.check()
-    except errors.StorageUnavailable:
-        yield "storage"
+    def ask(self, database: Database, settings: Settings) -> None:
+        """Ask the database for its schema, and for the workers where that is the one that is expected."""
+        try:
+            if not migrate.is_current(database):
+                self.missing.append("migrations")
+                return
+            with reading(database) as session:
+                self.models = served(session, settings)
+                if not workers_alive(session, settings):
+                    self.missing.append("worker")
+        except errors.DatabaseUnavailable:
+            self.missing.append("database")
+
+    def look_at(self, storage: Storage, settings: Settings) -> None:
+        """Ask the storage, and how much room there is."""
+        try:
+            storage.check()
+        except errors.StorageUnavailable:
+            self.missing.append("storage")
+        free = storage.free_bytes()
+        if free is not None and free < settings.min_free_bytes:
+            self.missing.append("disk")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import structlog
 from sqlalchemy import ColumnElement, Update, or_, select, update
 
 from app.attributions.states import move
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 BATCH = 200
 """The most rows that one sweep touches at each step."""
 
+_log = structlog.get_logger(__name__)
 Row = TypeVar("Row", Attribution, Counterfactual)
 
 
@@ -192,7 +194,8 @@ def lapse(session: Session, table: type[Row], *, settings: Settings) -> int:
     for row in late:
         target, values = _after_lapse(row, session, settings)
         lapsing = move(Status.RUNNING, target, table).where(table.id == row.id, table.lease_token == row.lease_token)
-        session.execute(lapsing.values(values))
+        session.execute(lapsing.values(values | {"lapses": table.lapses + 1}))
+        _log.warning("lease lapsed", id=row.id, request_id=row.request_id, attempt=row.attempts, becomes=str(target))
         if target is not Status.QUEUED:
             outbox.ended(session, table, row.id)
     return len(late)

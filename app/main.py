@@ -24,7 +24,8 @@ from app.deps import sound_address
 from app.disputes import routes as disputes
 from app.errors import MethodNotAllowed
 from app.idempotency.digest import DigestBodies
-from app.metrics import RequestMetrics
+from app.metrics.ended import EndedJobs
+from app.metrics.requests import RequestMetrics
 from app.middleware import BodyLimit, RequestContext
 from app.pages import routes as pages
 from app.recordings import routes as recordings
@@ -114,6 +115,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.storage = Storage.open(settings.storage_url)
     app.state.database = engines(settings)
+    app.state.ended = EndedJobs()
     app.state.gate = Gate(app.state.database, settings)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,12 @@ def is_current(db: Database) -> bool:
     """Whether every migration has been applied; raises DatabaseUnavailable."""
     with reading(db) as session:
         found = MigrationContext.configure(session.connection()).get_current_heads()
-    return set(found) == set(ScriptDirectory.from_config(_config()).get_heads())
+    return set(found) == _heads()
+
+
+@lru_cache
+def _heads() -> frozenset[str]:
+    return frozenset(ScriptDirectory.from_config(_config()).get_heads())
 
 
 def belongs(connection: Connection, thing: SchemaItem, *_: object) -> bool:

@@ -104,6 +104,7 @@ def _family(error: type[ServiceError]) -> Iterable[type[ServiceError]]:
 
 
 def _problem(request: Request, error: ServiceError, **more: Any) -> Problem:
+    request.app.state.metrics.refused(error.type)
     return Problem(
         type=type_uri(error.type),
         title=error.title,

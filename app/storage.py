@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -123,6 +124,13 @@ class Storage:
                 obstore.head(self.store, "no-such-object")
         except AudioMissing:
             return
+
+    def free_bytes(self) -> int | None:
+        """Room for more objects, where that can be known: not of a store elsewhere, nor of one that is gone."""
+        try:
+            return shutil.disk_usage(self.url.removeprefix(LOCAL)).free if self.url.startswith(LOCAL) else None
+        except OSError:
+            return None
 
     @contextmanager
     def _answering(self, *unavailable: type[Exception]) -> Iterator[None]:

@@ -6,8 +6,9 @@ from typing import Any
 
 from billiard.process import active_children
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 
+from app import logs
 from app.config import settings
 
 LOADING_SECONDS = 600.0
@@ -38,6 +39,12 @@ def application(name: str, include: str, queue: str, limits: dict[str, float] | 
         **(limits or {}),
     )
     return celery
+
+
+@setup_logging.connect
+def _log_as_we_do(**_: Any) -> None:
+    """Take Celery's own lines into ours; being connected keeps it from setting up logging itself."""
+    logs.configure(settings())
 
 
 @worker_shutting_down.connect

@@ -61,7 +61,10 @@ def carry_out(held: Resident, attribution_id: str, leaving: threading.Event) -> 
     if claim is None:
         _log.info("nothing to do", id=attribution_id)
         return
-    with Renewal(held.db, claim, held.settings, leaving) as renewal:
+    with (
+        structlog.contextvars.bound_contextvars(request_id=claim.request_id, id=claim.id, attempt=claim.attempt),
+        Renewal(held.db, claim, held.settings, leaving) as renewal,
+    ):
         _Job(held, claim, renewal).run()
 
 
@@ -70,7 +73,7 @@ class _Job:
 
     def __init__(self, held: Resident, claim: lease.Claim, renewal: Renewal) -> None:
         self._held, self._claim, self._renewal = held, claim, renewal
-        self._log = _log.bind(id=claim.id, attempt=claim.attempt)
+        self._log = _log.bind()
 
     def run(self) -> None:
         """Compute and write the end, whatever it is."""

@@ -49,6 +49,7 @@ class Claim:
     folder: str
     model_digest: str
     index_digest: str
+    request_id: str | None
 
 
 def claim(session: Session, *, attribution_id: str, worker_id: str, settings: Settings) -> Claim | None:
@@ -88,6 +89,7 @@ def _claim(row: Attribution, model: Model, token: str) -> Claim:
         folder=model.folder,
         model_digest=model.model_digest,
         index_digest=model.index_digest,
+        request_id=row.request_id,
     )
 
 

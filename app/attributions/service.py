@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, contains_eager, joinedload
@@ -15,7 +17,7 @@ from app import leasing, queue
 from app.attributions.counting import counts_as
 from app.audio import AudioFacts
 from app.cursor import PAGE_ROWS
-from app.db import now
+from app.db import after_commit, now
 from app.errors import Conflict, NotFound, UnknownMethod, UnknownModel
 from app.models import Attribution, Influence, Method, Model, Song, Status, new_id
 from app.usage import service as usage
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from app.cursor import Page
 
 TASK = "rootnote.attribute"
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def create(
     )
     session.add(attribution)
     _flush(session, request)
+    after_commit(session, partial(_log.info, "queued", id=attribution.id, tenant=tenant_id, model=model.name))
     ring(session, attribution.id, model.name, settings)
     return attribution
 

@@ -23,6 +23,8 @@ app.command()(serving.deliver)
 app.command()(reports.report)
 app.command()(reports.verify)
 app.command(name="migrate")(serving.migrate_)
+for keeping in (serving.backup, serving.restore):
+    app.command()(keeping)
 for group, name in ((songs, "songs"), (models, "models"), (index, "index"), (tenants, "tenants"), (keys, "keys")):
     app.add_typer(group, name=name)
 app.add_typer(webhooks, name="webhooks")

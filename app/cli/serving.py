@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from app import backup as copies
 from app import demo as demonstration
 from app import logs, show, sweeper
 from app import up as embedded
@@ -43,3 +44,13 @@ def sweep() -> None:
     settings = options.settings()
     logs.configure(settings)
     sweeper.run(settings, options.until_signal())
+
+
+def backup(folder: Annotated[Path, typer.Argument(help="An empty folder, or one to be made.")]) -> None:
+    """Copy the embedded service into a folder while it runs: its database as of now, and every object."""
+    copies.backup(options.settings(), folder, options.say)
+
+
+def restore(folder: Annotated[Path, typer.Argument(help="A folder that `backup` filled.", exists=True)]) -> None:
+    """Put a copy into the data folder, which must not hold a database; `rootnote up` goes on from there."""
+    copies.restore(options.settings(), folder, options.say)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db import Base, utcnow
 from app.models.catalogue import Song
-from app.models.columns import new_id, owner, within
+from app.models.columns import new_id, owner, request_id, within
 from app.models.training import Model
 
 
@@ -83,6 +83,7 @@ class Attribution(Base):
         Index("ix_attributions_status_ring", "status", "next_ring_at"),
         Index("ix_attributions_status_lease", "status", "lease_until"),
         Index("ix_attributions_status_expiry", "status", "expires_at"),
+        Index(None, "finished_at"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
@@ -115,6 +116,8 @@ class Attribution(Base):
     not_before: Mapped[datetime | None]
     next_ring_at: Mapped[datetime | None]
     rings: Mapped[int] = mapped_column(default=0)
+    lapses: Mapped[int] = mapped_column(default=0, server_default="0")
+    request_id: Mapped[str | None] = request_id()
 
     error_type: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)

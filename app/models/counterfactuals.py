@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.db import Base, utcnow
 from app.models.attributions import Attribution, Status
 from app.models.catalogue import Song
-from app.models.columns import new_id, owner, within
+from app.models.columns import new_id, owner, request_id, within
 
 
 class ForgettingStage(StrEnum):
@@ -79,6 +79,8 @@ class Counterfactual(Base):
     not_before: Mapped[datetime | None]
     next_ring_at: Mapped[datetime | None]
     rings: Mapped[int] = mapped_column(default=0)
+    lapses: Mapped[int] = mapped_column(default=0, server_default="0")
+    request_id: Mapped[str | None] = request_id()
 
     error_type: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)

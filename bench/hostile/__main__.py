@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Send everything and return the figures; raises SystemExit where the service does not start."""
-    from tests import tiny  # torch is loaded when the model is made, not before
+    from bench import tiny  # torch is loaded when the model is made, not before
 
     made = forged.corpus()
     print(f"{len(made)} forged files, {options.mutations} damaged ones, through the decoder")

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.config import Settings
-from app.db import Database, after_commit, bucket_start, engines, now, ping, reading, transaction
+from app.db import Database, after_commit, bucket_start, engines, now, reading, transaction
 from app.errors import DatabaseUnavailable
 from app.models import DEFAULT_TENANT, Model, Song, Tenant
 
@@ -154,7 +154,8 @@ def test_a_transaction_has_one_time(database):
 def test_a_database_that_is_not_there_is_a_typed_error(settings: Settings, url):
     with pytest.raises(DatabaseUnavailable):
         db = engines(settings.model_copy(update={"database_url": Settings(database_url=url).database_url}))
-        ping(db)
+        with reading(db) as session:
+            session.execute(text("SELECT 1"))
 
 
 @pytest.mark.parametrize(

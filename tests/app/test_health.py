@@ -5,6 +5,7 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from app.db import transaction, utcnow
 from app.main import create_app
@@ -61,7 +62,7 @@ def test_a_process_is_alive_on_its_own(settings):
 def test_ready_means_that_every_part_is_there(whole, database, broker):
     assert missing(whole) == ["worker"]
     see_worker(database)
-    assert whole.get("/readyz").json() == {"status": "ready"}
+    assert whole.get("/readyz").json() == {"status": "ready", "models": {}}
     broker.kill()
     assert missing(whole) == ["broker"]
 
@@ -69,6 +70,34 @@ def test_ready_means_that_every_part_is_there(whole, database, broker):
 def test_a_worker_not_seen_lately_does_not_count(whole, database):
     see_worker(database, seconds_ago=120)
     assert missing(whole) == ["worker"]
+
+
+def test_each_model_tells_how_many_workers_hold_it(whole, database, model):
+    see_worker(database)
+    assert whole.get("/readyz").json()["models"] == {"starter": 0}
+    with transaction(database) as session:
+        session.add(Worker(hostname="here", pid=2, device="cpu", model_id=model.id))
+    assert whole.get("/readyz").json()["models"] == {"starter": 1}
+
+
+def test_a_schema_that_is_not_the_newest_is_not_ready(whole, database):
+    see_worker(database)
+    with transaction(database) as session:
+        newest = session.scalar(text("SELECT version_num FROM alembic_version"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    try:
+        assert missing(whole) == ["migrations"]
+    finally:
+        with transaction(database) as session:
+            session.execute(text("UPDATE alembic_version SET version_num = :newest"), {"newest": newest})
+    assert whole.get("/readyz").status_code == 200
+
+
+def test_a_disk_without_room_is_not_ready(database_settings, broker, database):
+    see_worker(database)
+    given = {"broker_url": broker.url, "min_free_bytes": 2**62}
+    with client_of(create_app(database_settings.model_copy(update=given))) as client:
+        assert missing(client) == ["disk"]
 
 
 def test_a_storage_that_is_gone_is_missing(whole, database, settings):
@@ -79,13 +108,14 @@ def test_a_storage_that_is_gone_is_missing(whole, database, settings):
 
 def test_figures_follow_the_queue_and_the_workers(client, database, model):
     idle = figures(client)
-    assert (idle["rootnote_oldest_queued_seconds"], idle["rootnote_workers_alive"]) == (0, 0)
+    oldest = 'rootnote_oldest_queued_seconds{model="starter"}'
+    assert (idle[oldest], idle["rootnote_workers_alive"]) == (0, 0)
     see_worker(database)
     for _ in range(2):
         assert client.post(URL, files={"audio": ("a.wav", Sound().encode())}).status_code == 202
     busy = figures(client)
     assert busy['rootnote_attributions{model="starter",status="queued"}'] == 2
-    assert busy["rootnote_oldest_queued_seconds"] > 0
+    assert busy[oldest] > 0
     assert busy["rootnote_workers_alive"] == 1
 
 

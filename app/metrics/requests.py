@@ -1,0 +1,27 @@
+"""Requests and refusals, counted by the process that served them."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LABELS = ("method", "route", "status")
+
+
+class RequestMetrics:
+    """Counts and times the requests of one application; each has its own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._count = Counter("rootnote_requests", "Requests served.", _LABELS, registry=self.registry)
+        self._seconds = Histogram(
+            "rootnote_request_seconds", "Time to serve.", _LABELS[:2], buckets=_BUCKETS, registry=self.registry
+        )
+        self._refused = Counter("rootnote_refusals", "Problem documents sent.", ["type"], registry=self.registry)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Note one served request; `route` is the template of its path."""
+        self._count.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def refused(self, slug: str) -> None:
+        """Note one refusal by the slug of its problem type."""
+        self._refused.labels(slug).inc()
