@@ -20,6 +20,7 @@ from worker.diffusion.half import HalfBlocks
 from worker.diffusion.layout import digest
 from worker.diffusion.stable_audio import StableAudio, load
 from worker.diffusion.windows import LEAST_MUSIC, Windows, cut
+from worker.forgetting import Asked, Counterfactual, Forgetter
 from worker.index import Expected, Index
 from worker.matches import Match
 from worker.methods import Bench, Report, Stages, by_index, by_unlearning
@@ -67,6 +68,12 @@ class UnknownMethod(EngineError):
     """There is no such method."""
 
     kind = "unknown-method"
+
+
+class NotInTrainingSet(EngineError):
+    """The index does not rank this song."""
+
+    kind = "not-in-training-set"
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,22 @@ class Engine:
         with stages("ranking"):
             ranking = ranked(self.index, evidence, windows.starts.tolist(), meaning)
         return replace(ranking, timings=stages.seconds, details=ranking.details | self._details(query, windows))
+
+    def forget(self, query: Query, asked: Asked, report: Report) -> Counterfactual:
+        """Forget a song in a copy of the weights, measure the track, and make it again; beside it, a control song.
+
+        `query.prompt` is what the track is measured under, `asked.prompt` what it is made again from. `report` as in
+        `attribute`, with stages encoding, forgetting, measuring, generating. Raises EngineError.
+        """
+        unknown = {asked.song, asked.control or asked.song} - set(self.index.keys)
+        if unknown:
+            raise NotInTrainingSet(f"the index of the model knows no song {', '.join(sorted(unknown))}")
+        stages = Stages(report)
+        with stages("encoding") as progress:
+            windows = self._windows(query)
+            track = self.model.encode(windows, query.prompt, progress)
+        asked = replace(asked, seconds=min(windows.total, self.model.form.seconds))
+        return Forgetter(self.model, self.index, self._bench.batch).counterfactual(track, asked, stages)
 
     def _meaning(self, query: Query, windows: Windows) -> Meaning:
         if self.calibration is None:

@@ -5,6 +5,7 @@ v = cos(pi t / 2) eps - sin(pi t / 2) x. Its samplers speak of sigma = tan(pi t 
 denoiser the level in its own way, so the level is handed over in the words of the pipeline's own scheduler.
 """
 
+import copy
 import math
 import re
 from collections.abc import Sequence
@@ -113,8 +114,28 @@ class StableAudio:
         real = torch.cat([mask[rows], torch.ones(len(rows), 2, dtype=torch.bool)], 1) & told[:, None]
         return Conditioning(cross, real, torch.cat([start, end], 2))
 
+    def having(self, params: Params) -> "StableAudio":
+        """Return this model with `params` in place of its weights of the same names, which stay as they are.
+
+        The other weights, and the rest of the pipeline but its scheduler, are shared.
+        """
+        weights = {
+            id(weight): torch.nn.Parameter(params.get(name, weight.detach()), requires_grad=False)
+            for name, weight in self.module.named_parameters()
+        }
+        module = copy.deepcopy(self.module, {**weights, **{id(buffer): buffer for buffer in self.module.buffers()}})
+        own = {"transformer": module, "scheduler": copy.deepcopy(self.pipeline.scheduler)}
+        pipeline = type(self.pipeline)(**(self.pipeline.components | own))
+        pipeline.set_progress_bar_config(disable=True)
+        return StableAudio(pipeline)
+
     def generate(
-        self, prompt: str, seed: int, seconds: float | None = None, sampling: Sampling | None = None
+        self,
+        prompt: str,
+        seed: int,
+        seconds: float | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress = silent,
     ) -> np.ndarray:
         """Generate audio [ch, n] float32 for `prompt`: at most one window; bit-equal for equal arguments and device.
 
@@ -128,6 +149,7 @@ class StableAudio:
             guidance_scale=how.guidance,
             generator=torch.Generator("cpu").manual_seed(seed),
             output_type="np",
+            callback=lambda step, *_: progress((step + 1) / how.steps),
         )
         audio = np.asarray(answer.audios[0], dtype=np.float32)
         return audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
