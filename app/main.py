@@ -19,6 +19,7 @@ from app.catalogue import holder_routes as holders
 from app.catalogue import model_routes as models
 from app.catalogue import routes as catalogue
 from app.config import Settings
+from app.counterfactuals import routes as counterfactuals
 from app.db import engines
 from app.deps import sound_address
 from app.disputes import routes as disputes
@@ -39,7 +40,7 @@ COUNTED = (
     *(attributions.router, batches.router, disputes.router, recordings.router),
     webhooks.router,
     *(catalogue.router, holders.router, models.router, usage.router),
-    reports.router,
+    *(reports.router, counterfactuals.router),
 )
 ROUTERS = (*COUNTED, *pages.ROUTERS, health.router)
 

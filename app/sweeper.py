@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.attributions import sweeping
 from app.builds import sweeping as builds
 from app.config import Settings
+from app.counterfactuals import sweeping as counterfactuals
 from app.db import Database, engines, transaction
 from app.errors import DatabaseUnavailable
 from app.idempotency import service as idempotency
@@ -36,6 +37,7 @@ def once(db: Database, settings: Settings) -> bool:
         with transaction(db) as session:
             swept = sweeping.sweep(session, settings=settings)
             pieces = builds.sweep(session, settings=settings)
+            forgetting = counterfactuals.sweep(session, settings=settings)
         with transaction(db) as session:
             idempotency.forget(session)
         with transaction(db) as session:
@@ -43,6 +45,6 @@ def once(db: Database, settings: Settings) -> bool:
     except (DatabaseUnavailable, SQLAlchemyError) as error:
         _log.warning("not swept", error=repr(error))
         return False
-    if swept.lapsed or swept.expired or swept.rung or pieces or registered:
-        _log.info("swept", **asdict(swept), pieces=pieces, registered=registered)
+    if any((swept.lapsed, swept.expired, swept.rung, pieces, forgetting, registered)):
+        _log.info("swept", **asdict(swept), pieces=pieces, counterfactuals=forgetting, registered=registered)
     return True

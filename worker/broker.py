@@ -2,11 +2,13 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 from billiard.process import active_children
 from celery import Celery
 from celery.signals import setup_logging, worker_shutting_down
+from kombu import Exchange, Queue
 
 from app import logs
 from app.config import settings
@@ -15,15 +17,19 @@ LOADING_SECONDS = 600.0
 """How long a child may take to import torch and to load its model."""
 
 
-def application(name: str, include: str, queue: str, limits: dict[str, float] | None = None) -> Celery:
-    """Return the application that carries out the tasks of the module `include` from `queue`, under time `limits`."""
-    celery = Celery(name, broker=settings().broker_url, include=[include])
+def application(name: str, queues: Mapping[str, str], limits: dict[str, float] | None = None) -> Celery:
+    """Return the application that carries out the tasks of modules, each from its queue, under time `limits`.
+
+    queues: module → queue.
+    """
+    celery = Celery(name, broker=settings().broker_url, include=list(queues))
     celery.conf.update(
         accept_content=["json"],
         task_serializer="json",
         task_ignore_result=True,
         task_acks_late=False,
-        task_default_queue=queue,
+        task_queues=[Queue(each, Exchange(each), routing_key=each) for each in queues.values()],
+        task_default_queue=next(iter(queues.values())),
         worker_pool="prefork",
         worker_pool_start_method="spawn",
         worker_concurrency=1,

@@ -11,8 +11,9 @@ from typing import Any
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from app import logs
-from app.attributions.service import queue_name
+from app.attributions import service as attributions
 from app.config import settings
+from app.counterfactuals import service as counterfactuals
 from worker import resident
 from worker.broker import application
 
@@ -21,8 +22,10 @@ CLEANUP_SECONDS = 30.0
 
 celery = application(
     "rootnote",
-    "worker.tasks",
-    queue_name(settings().model_name),
+    {
+        "worker.tasks": attributions.queue_name(settings().model_name),
+        "worker.forgetting_tasks": counterfactuals.queue_name(settings().model_name),
+    },
     {"task_soft_time_limit": settings().job_seconds, "task_time_limit": settings().job_seconds + CLEANUP_SECONDS},
 )
 

@@ -20,7 +20,7 @@ from worker.diffusion.half import HalfBlocks
 from worker.diffusion.layout import digest
 from worker.diffusion.stable_audio import StableAudio, load
 from worker.diffusion.windows import LEAST_MUSIC, Windows, cut
-from worker.forgetting import Asked, Counterfactual, Forgetter
+from worker.forgetting import Asked, Counterfactual, Forgetter, compared
 from worker.index import Expected, Index
 from worker.matches import Match
 from worker.methods import Bench, Report, Stages, by_index, by_unlearning
@@ -174,7 +174,8 @@ class Engine:
             windows = self._windows(query)
             track = self.model.encode(windows, query.prompt, progress)
         asked = replace(asked, seconds=min(windows.total, self.model.form.seconds))
-        return Forgetter(self.model, self.index, self._bench.batch).counterfactual(track, asked, stages)
+        found = Forgetter(self.model, self.index, self._bench.batch).counterfactual(track, asked, stages)
+        return replace(found, likeness=compared(windows.audio[0].numpy(), found.baseline))
 
     def _meaning(self, query: Query, windows: Windows) -> Meaning:
         if self.calibration is None:

@@ -47,13 +47,13 @@ class Version:
     """What forgetting one song did.
 
     audio: the track made again [ch, n]; change: of the track's loss; own: of the forgotten song's own loss, which says
-    how far it was forgotten; apart: this recording from the baseline.
+    how far it was forgotten; apart: this recording from the baseline, None where that is silent.
     """
 
     audio: np.ndarray
     change: Shift
     own: Shift
-    apart: Apart
+    apart: Apart | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Counterfactual:
     """The track made again with nothing forgotten, without the song, and without the control song.
 
     baseline: [ch, n] at `rate` Hz; loss: the track's, before anything was forgotten; difference: the song's change less
-    the control's, draw by draw; timings: seconds by stage; details: how it was done.
+    the control's, draw by draw; likeness: the baseline from the track; timings: seconds by stage; details: how.
     """
 
     rate: int
@@ -70,6 +70,7 @@ class Counterfactual:
     song: Version
     control: Version | None
     difference: Shift | None
+    likeness: Apart | None = None
     timings: dict[str, float] = field(default_factory=dict)
     details: dict[str, object] = field(default_factory=dict)
 
@@ -95,7 +96,7 @@ class Forgetter:
         with stages("generating") as progress:
             takes = self._takes(asked, after, progress)
         versions = [
-            Version(take, shift(change), own, _apart(takes[0], take))
+            Version(take, shift(change), own, compared(takes[0], take))
             for take, change, own in zip(takes[1:], draws, owns, strict=True)
         ]
         return Counterfactual(
@@ -175,5 +176,9 @@ class Forgetter:
         }
 
 
-def _apart(first: np.ndarray, second: np.ndarray) -> Apart:
-    return apart(torch.from_numpy(first), torch.from_numpy(second))
+def compared(first: np.ndarray, second: np.ndarray) -> Apart | None:
+    """Compare two recordings [ch, n] over the length of the shorter one; None where the first is silent there."""
+    length = min(first.shape[1], second.shape[1])
+    if not first[:, :length].any():
+        return None
+    return apart(torch.from_numpy(first[:, :length]), torch.from_numpy(second[:, :length]))

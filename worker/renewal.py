@@ -10,12 +10,11 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.attributions.lease import Beat
-from app.attributions.lease import beat as attribution_beat
+from app import leasing
 from app.config import Settings
 from app.db import Database, transaction
 from app.errors import DatabaseUnavailable
-from app.models import Stage
+from app.leasing import Beat
 
 SHORTEST_SECONDS = 0.25
 """At most one renewal in this time, however fast stages follow each other."""
@@ -43,7 +42,7 @@ class Leaving(Interrupted):
 
 
 class Claim(Protocol):
-    """What is held: an attribution, or a piece of an index."""
+    """What is held: a job, or a piece of an index."""
 
     @property
     def id(self) -> str:
@@ -63,10 +62,10 @@ class Renewal:
         claim: Claim,
         settings: Settings,
         leaving: threading.Event,
-        beat: Callable[..., Beat] = attribution_beat,
+        beat: Callable[..., Beat] = leasing.beat,
     ) -> None:
         self._db, self._claim, self._settings, self._leaving, self._beats = db, claim, settings, leaving, beat
-        self._at: tuple[Stage | None, float | None] = (None, None)
+        self._at: tuple[str | None, float | None] = (None, None)
         self._answer = Beat.OK
         self._over, self._news = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease {claim.id}", daemon=True)
@@ -89,7 +88,7 @@ class Renewal:
 
     def report(self, stage: str, progress: float) -> None:
         """Note where the job stands: `progress` from 0 to 1. Raises Canceled, LeaseLost, Leaving."""
-        self._note((Stage(stage), progress))
+        self._note((stage, progress))
 
     def progress(self, done: float) -> None:
         """Note how far the job is, from 0 to 1. Raises as `report` does."""
@@ -108,7 +107,7 @@ class Renewal:
                 time.sleep(AGAIN_SECONDS)
         return None
 
-    def _note(self, at: tuple[Stage | None, float | None]) -> None:
+    def _note(self, at: tuple[str | None, float | None]) -> None:
         if self._at != at:
             self._at = at
             self._news.set()

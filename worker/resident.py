@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -19,13 +19,31 @@ from app.storage import Storage
 from worker.presence import Presence
 
 if TYPE_CHECKING:
-    from app.attributions.lease import Claim
     from worker.engine import Engine
 
 stopping = threading.Event()
 """Set when this process was asked to leave: the job in hand is given back, no new one is begun."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Claim(Protocol):
+    """A job that asks for one version of a model: its registration, its folder, the digest of its index."""
+
+    @property
+    def model_id(self) -> str:
+        """The registration."""
+        ...
+
+    @property
+    def folder(self) -> str:
+        """Where the model lies."""
+        ...
+
+    @property
+    def index_digest(self) -> str:
+        """Which version of its index."""
+        ...
 
 
 @dataclass

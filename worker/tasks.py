@@ -1,25 +1,21 @@
-"""The tasks: short, given one id, safe to run twice or never. Here alone every exception is caught."""
+"""The task of an attribution: short, given one id, safe to run twice or never."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
-from celery.exceptions import SoftTimeLimitExceeded
 
 from app.attributions import lease
-from app.attributions.outcome import Check, ErrorInfo, Interval, Outcome, OutcomeRow, Provenance, Worth
+from app.attributions.outcome import Check, Interval, Outcome, OutcomeRow, Provenance, Worth
 from app.attributions.service import TASK
-from app.audio import Decoded, Limits, decode
 from app.db import transaction
-from app.errors import ServiceError, Unavailable
 from app.models import Stage, Verdict
 from worker.celery import celery
-from worker.renewal import Canceled, LeaseLost, Leaving, Renewal
+from worker.jobs import Job
+from worker.renewal import Renewal
 from worker.resident import Resident, resident, stopping
 
 if TYPE_CHECKING:
@@ -28,21 +24,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.engine import Engine, Query, Ranking
+    from app.audio import Decoded
+    from worker.engine import Query, Ranking
 
 _log = structlog.get_logger(__name__)
-
-
-class OtherModel(Unavailable):
-    """The job asks for a version of the model that this worker can neither hold nor load."""
-
-    type, title = "other-model", "No worker could load this version of the model"
-
-
-class TookTooLong(ServiceError):
-    """The job ran into its time limit."""
-
-    type, title = "took-too-long", "The attribution took too long"
 
 
 @celery.task(name=TASK)
@@ -65,83 +50,25 @@ def carry_out(held: Resident, attribution_id: str, leaving: threading.Event) -> 
         structlog.contextvars.bound_contextvars(request_id=claim.request_id, id=claim.id, attempt=claim.attempt),
         Renewal(held.db, claim, held.settings, leaving) as renewal,
     ):
-        _Job(held, claim, renewal).run()
+        Attributing(held, claim, renewal).run()
 
 
-class _Job:
-    """One attempt at an attribution: from its claim to the one transaction that ends it."""
+class Attributing(Job):
+    """One attempt at an attribution."""
 
     def __init__(self, held: Resident, claim: lease.Claim, renewal: Renewal) -> None:
-        self._held, self._claim, self._renewal = held, claim, renewal
-        self._log = _log.bind()
+        super().__init__(held, claim, renewal)
+        self.claim = claim
 
-    def run(self) -> None:
-        """Compute and write the end, whatever it is."""
-        self._log.info("begun")
-        claim = self._claim
-        try:
-            outcome = self._outcome()
-            self._write("succeeded", lambda session: lease.complete(session, claim=claim, outcome=outcome))
-        except Canceled:
-            self._write("canceled", lambda session: lease.stop(session, claim=claim))
-        except Leaving:
-            self._write("given back", lambda session: lease.release(session, claim=claim))
-        except LeaseLost:
-            self._log.warning("lease lost; the job goes on elsewhere")
-        except Exception as error:  # noqa: BLE001  the task boundary: whatever it was, the row must say so
-            self._fail(error)
-
-    def _outcome(self) -> Outcome:
-        report, began = self._renewal.report, time.perf_counter()
+    def found(self) -> Callable[[Session], bool]:
+        """Attribute the track and return what writes the ranking."""
+        claim, report, began = self.claim, self.renewal.report, time.perf_counter()
         report(Stage.DECODING, 0.0)
-        decoded = self._decoded()
+        decoded = self.decoded()
         seconds = time.perf_counter() - began
-        ranking = self._engine().attribute(_query(decoded, self._claim), report)
-        return _outcome(ranking, decoded, self._claim, seconds)
-
-    def _decoded(self) -> Decoded:
-        claim, held = self._claim, self._held
-        with tempfile.TemporaryDirectory(prefix="rootnote-") as folder:
-            path = Path(folder) / "track"
-            held.storage.fetch(claim.audio_key, path, sha256=claim.audio_sha256)
-            return decode(path, Limits.of(held.settings))
-
-    def _engine(self) -> Engine:
-        from worker.diffusion.layout import UnsupportedPipeline  # torch stays out of Celery's parent
-        from worker.manifest import IndexMismatch
-
-        try:
-            return self._held.hold(self._claim)
-        except (IndexMismatch, UnsupportedPipeline, OSError) as error:
-            raise OtherModel(f"this version of {self._claim.model_name} cannot be loaded: {error}") from error
-
-    def _fail(self, error: Exception) -> None:
-        claim, settings = self._claim, self._held.settings
-        info, retry = _verdict(error)
-        self._log.warning("failed", type=info.type, detail=info.detail, retry=retry, exc_info=info.type == "internal")
-        self._write(
-            "failed", lambda session: lease.fail(session, claim=claim, error=info, retry=retry, settings=settings)
-        )
-
-    def _write(self, end: str, write: Callable[[Session], bool]) -> None:
-        written = self._renewal.write(write)
-        if written is None:
-            self._log.warning("lease lost before the end was written", end=end)
-        else:
-            self._log.info(end if written else "too late: the job had left this worker", end=end)
-
-
-def _verdict(error: Exception) -> tuple[ErrorInfo, bool]:
-    """What the row shall say of an error, and whether another attempt can help."""
-    from worker.engine import EngineError  # torch stays out of Celery's parent
-
-    if isinstance(error, ServiceError):
-        return ErrorInfo.of(error), error.retryable
-    if isinstance(error, EngineError):
-        return ErrorInfo(error.kind, str(error)), False
-    if isinstance(error, SoftTimeLimitExceeded):
-        return ErrorInfo.of(TookTooLong()), False
-    return ErrorInfo.of(ServiceError()), True
+        ranking = self.engine().attribute(_query(decoded, claim), report)
+        outcome = _outcome(ranking, decoded, claim, seconds)
+        return lambda session: lease.complete(session, claim=claim, outcome=outcome)
 
 
 def _query(decoded: Decoded, claim: lease.Claim) -> Query:

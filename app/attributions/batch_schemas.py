@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from app.attributions.batches import Answer, Item
 from app.attributions.examples import ATTRIBUTION, ID
-from app.attributions.schemas import WITHOUT_NUL, Attribution, JobError
+from app.attributions.schemas import WITHOUT_NUL, Attribution, JobError, Seed
 from app.attributions.service import NewAttribution
 from app.models import Method, Status
 from app.problems import type_uri
@@ -56,6 +56,7 @@ class NewItem(BaseModel):
     )
     model: Text | None = None
     prompt: Annotated[str, StringConstraints(max_length=4000), WITHOUT_NUL] | None = None
+    seed: Seed | None = None
     method: str = Method.INDEX
     top_k: int = Field(10, ge=1, le=1000)
 
@@ -71,6 +72,7 @@ class NewItem(BaseModel):
             model=self.model,
             method=self.method,
             prompt=self.prompt,
+            seed=self.seed,
             external_id=self.custom_id,
             top_k=self.top_k,
             batch=batch,

@@ -49,6 +49,7 @@ ATTRIBUTION: dict[str, Any] = {
     "method": "index",
     "model": {"id": ID, "name": "starter"},
     "prompt": "slow piano",
+    "seed": 5000,
     "external_id": "render-77",
     "counted": True,
     "repeats": None,

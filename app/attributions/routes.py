@@ -101,6 +101,7 @@ async def create(
         model=form.model,
         method=form.method,
         prompt=form.prompt,
+        seed=form.seed,
         external_id=form.external_id,
         top_k=form.top_k,
         filename=printable(form.audio.filename),

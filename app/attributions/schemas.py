@@ -10,6 +10,7 @@ from sqlalchemy import Row as SelectedRow
 from app.attributions.examples import ATTRIBUTION, ID, RESULT, ROW
 from app.errors import MissingFile
 from app.models import Attribution as Row
+from app.models import Counterfactual as CounterfactualRow
 from app.models import Influence, Method, Stage, Status, Verdict
 from app.problems import title_of, type_uri
 
@@ -29,6 +30,10 @@ def _file(sent: object) -> object:
     return sent
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""What a generation started from."""
+
+
 class NewTrack(BaseModel):
     """A track to attribute, as a multipart form."""
 
@@ -43,6 +48,7 @@ class NewTrack(BaseModel):
     prompt: Annotated[str, StringConstraints(max_length=4000), WITHOUT_NUL] | None = Field(
         None, description="What the model was told, where known."
     )
+    seed: Seed | None = Field(None, description="What the generation started from, where known.")
     external_id: Annotated[str, StringConstraints(max_length=200), WITHOUT_NUL] | None = Field(
         None, description="The caller's own name for the track."
     )
@@ -185,6 +191,7 @@ class Attribution(BaseModel):
     method: Method
     model: ModelName
     prompt: str | None
+    seed: int | None = Field(None, description="What the generation started from, where it was told.")
     external_id: str | None
     counted: bool = Field(
         description="Whether sums are made of this one: of a track's attributions by one model, the first to succeed."
@@ -211,7 +218,7 @@ class Attribution(BaseModel):
             **plain,
             model=ModelName.model_validate(row.model),
             audio=Audio.of(row),
-            error=_error(row),
+            error=job_error(row),
             result=Result.of(row),
         )
 
@@ -295,7 +302,8 @@ def _measure(stored: str | list[str] | None) -> str | None:
     return " + ".join(stored) if isinstance(stored, list) else stored
 
 
-def _error(row: Row) -> JobError | None:
+def job_error(row: Row | CounterfactualRow) -> JobError | None:
+    """Return why a job failed, None where it did not."""
     if row.error_type is None:
         return None
     return JobError(type=type_uri(row.error_type), title=title_of(row.error_type), detail=row.error_detail or "")

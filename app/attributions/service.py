@@ -37,6 +37,7 @@ class NewAttribution:
     model: str | None = None
     method: str = Method.INDEX
     prompt: str | None = None
+    seed: int | None = None
     external_id: str | None = None
     top_k: int = 10
     filename: str | None = None
@@ -118,6 +119,7 @@ def create(
         model_id=model.id,
         method=resolve_method(request.method),
         prompt=request.prompt,
+        seed=request.seed,
         external_id=request.external_id,
         counts_as=counts_as(model.name, request.external_id, audio.sha256),
         batch=request.batch,
@@ -147,7 +149,7 @@ def repeat(
     Raises NotFound, UnknownModel.
     """
     first = get(session, tenant_id=tenant_id, attribution_id=attribution_id)
-    same = {name: getattr(first, name) for name in ("method", "prompt", "external_id", "top_k", "filename")}
+    same = {name: getattr(first, name) for name in ("method", "prompt", "seed", "external_id", "top_k", "filename")}
     request = NewAttribution(model=anew.model or first.model.name, ident=anew.ident, **same)
     audio = KeptAudio(first.audio_key, first.audio_sha256, first.audio_bytes, AudioFacts(**first.audio_facts))
     again = create(session, tenant_id=tenant_id, request=request, audio=audio, settings=settings)

@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from app import show
-from app.cli import asking, reports, serving
+from app.cli import asking, forgetting, reports, serving
 from app.cli.index import index
 from app.cli.keys import keys
 from app.cli.models import models
@@ -20,6 +20,7 @@ app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_
 for command in (serving.up, serving.demo, serving.sweep, asking.attribute, asking.history, asking.generate):
     app.command()(command)
 app.command()(serving.deliver)
+app.command()(forgetting.forget)
 app.command()(reports.report)
 app.command()(reports.verify)
 app.command(name="migrate")(serving.migrate_)

@@ -6,13 +6,14 @@ Client.attribute posts a track and follows it to its end; every other method is 
 from app.client.attributions import Attributions, Track, Watch
 from app.client.catalogue import Catalogue
 from app.client.connection import Connection, Patience
+from app.client.counterfactuals import Counterfactuals
 from app.client.refusals import NotSucceeded, UnknownProblem, Unreachable
 from app.client.reports import Reports
 
 __all__ = ["Client", "NotSucceeded", "Patience", "Track", "UnknownProblem", "Unreachable", "Watch"]
 
 
-class Client(Attributions, Catalogue, Reports, Connection):
+class Client(Attributions, Catalogue, Counterfactuals, Reports, Connection):
     """A connection to a service at a URL; use it in a `with`.
 
     Every call raises Unreachable, or the ServiceError that the service's problem document names.

@@ -29,6 +29,7 @@ class Track:
 
     path: Path
     prompt: str | None = None
+    seed: int | None = None
     model: str | None = None
     method: str | None = None
     external_id: str | None = None
@@ -41,7 +42,7 @@ class Track:
 
     def item(self) -> dict[str, Any]:
         """Return what is sent beside the audio and its name."""
-        choices = {name: getattr(self, name) for name in ("prompt", "model", "method", "top_k")}
+        choices = {name: getattr(self, name) for name in ("prompt", "seed", "model", "method", "top_k")}
         return {name: value for name, value in choices.items() if value is not None}
 
 

@@ -26,12 +26,12 @@ router = APIRouter(prefix="/v1", tags=["recordings"])
 
 _START_BYTES = 16
 _BINARY: dict[str, Any] = {"content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}}}
-_AUDIO: dict[int | str, dict[str, Any]] = {
+AUDIO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The recording as it was sent."} | _BINARY,
     206: {"description": "The bytes that `Range` asked for."} | _BINARY,
     304: {"description": "Nothing has changed since the given ETag."},
 }
-_FAILURES = (errors.NotFound, errors.AudioMissing, errors.Unavailable)
+FAILURES = (errors.NotFound, errors.AudioMissing, errors.Unavailable)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ WaveformsDep = Annotated[Waveforms, Depends(waveforms_of)]
     dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="Hear a track",
     response_class=StreamingResponse,
-    responses=document(*_FAILURES, RangeNotSatisfiable) | _AUDIO,
+    responses=document(*FAILURES, RangeNotSatisfiable) | AUDIO,
 )
 def track_audio(
     request: Request, intake: IntakeDep, caller: CallerDep, attribution_id: str, conditions: AskedDep
@@ -76,7 +76,7 @@ def track_audio(
     """Send the track as it was uploaded, or the one range of it that is asked for."""
     with reading(intake.db) as session:
         found = service.of_track(session, tenant_id=caller.tenant_id, attribution_id=attribution_id)
-    return _sent(request, intake.storage, found, conditions)
+    return sent(request, intake.storage, found, conditions)
 
 
 @router.get(
@@ -85,13 +85,13 @@ def track_audio(
     dependencies=[needs(Scope.CATALOGUE_READ)],
     summary="Hear a song",
     response_class=StreamingResponse,
-    responses=document(*_FAILURES, NoRecording, RangeNotSatisfiable) | _AUDIO,
+    responses=document(*FAILURES, NoRecording, RangeNotSatisfiable) | AUDIO,
 )
 def song_audio(request: Request, intake: IntakeDep, caller: CallerDep, song_id: str, conditions: AskedDep) -> Response:
     """Send the song's recording where one is held, or the one range of it that is asked for."""
     with reading(intake.db) as session:
         found = service.of_song(session, tenant_id=caller.tenant_id, song_id=song_id)
-    return _sent(request, intake.storage, found, conditions)
+    return sent(request, intake.storage, found, conditions)
 
 
 @router.get(
@@ -100,7 +100,7 @@ def song_audio(request: Request, intake: IntakeDep, caller: CallerDep, song_id: 
     dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     summary="See how loud a track is over time",
     response_model=Waveform,
-    responses=document(*_FAILURES),
+    responses=document(*FAILURES),
 )
 def track_waveform(intake: IntakeDep, caller: CallerDep, waveforms: WaveformsDep, attribution_id: str) -> Response:
     """Show the track's peaks in equal parts of its length."""
@@ -115,7 +115,7 @@ def track_waveform(intake: IntakeDep, caller: CallerDep, waveforms: WaveformsDep
     dependencies=[needs(Scope.CATALOGUE_READ)],
     summary="See how loud a song is over time",
     response_model=Waveform,
-    responses=document(*_FAILURES, NoRecording),
+    responses=document(*FAILURES, NoRecording),
 )
 def song_waveform(intake: IntakeDep, caller: CallerDep, waveforms: WaveformsDep, song_id: str) -> Response:
     """Show the peaks of a song's recording, where one is held, in equal parts of its length."""
@@ -125,7 +125,8 @@ def song_waveform(intake: IntakeDep, caller: CallerDep, waveforms: WaveformsDep,
     return answers.json(Waveform.of(waveforms.of(intake.storage, found.key, found.sha256, limits)))
 
 
-def _sent(request: Request, storage: Storage, found: Recording, conditions: Asked) -> Response:
+def sent(request: Request, storage: Storage, found: Recording, conditions: Asked) -> Response:
+    """Answer with a recording, whole or the range that is asked for, as its own digest and kind."""
     etag = f'"{found.sha256}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
     headers |= {"X-Content-Type-Options": "nosniff", "Content-Disposition": "inline"}

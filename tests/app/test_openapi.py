@@ -10,6 +10,7 @@ from app.catalogue import holder_schemas as holders
 from app.catalogue import model_schemas as models
 from app.catalogue import schemas as catalogue
 from app.config import Settings
+from app.counterfactuals import schemas as counterfactuals
 from app.disputes import schemas as disputes
 from app.main import create_app
 from app.problems import Problem
@@ -34,6 +35,11 @@ OPERATIONS = {
     "getTrackWaveform": ("get", "/v1/attributions/{attribution_id}/waveform"),
     "getSongAudio": ("get", "/v1/songs/{song_id}/audio"),
     "getSongWaveform": ("get", "/v1/songs/{song_id}/waveform"),
+    "createCounterfactual": ("post", "/v1/attributions/{attribution_id}/counterfactuals"),
+    "listCounterfactuals": ("get", "/v1/attributions/{attribution_id}/counterfactuals"),
+    "getCounterfactual": ("get", "/v1/counterfactuals/{counterfactual_id}"),
+    "cancelCounterfactual": ("post", "/v1/counterfactuals/{counterfactual_id}/cancel"),
+    "getCounterfactualAudio": ("get", "/v1/counterfactuals/{counterfactual_id}/audio/{take}"),
     "createSong": ("post", "/v1/songs"),
     "listSongs": ("get", "/v1/songs"),
     "importSongs": ("post", "/v1/songs/import"),
@@ -73,6 +79,9 @@ SCHEMAS = [
     attributions.AttributionPage,
     attributions.InfluencePage,
     attributions.InfluenceRow,
+    counterfactuals.Counterfactual,
+    counterfactuals.CounterfactualPage,
+    counterfactuals.NewCounterfactual,
     catalogue.HistoryPoint,
     catalogue.HistoryRow,
     catalogue.ImportReport,
@@ -156,6 +165,7 @@ def test_bodies_are_described_as_they_are_sent(described):
         "addToBatch": ["multipart/form-data"],
         "createDispute": ["application/json"],
         "resolveDispute": ["application/json"],
+        "createCounterfactual": ["application/json"],
         "createSong": ["application/json"],
         "changeSong": ["application/json"],
         "importSongs": ["text/csv"],
