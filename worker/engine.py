@@ -1,7 +1,6 @@
 """The engine: a resident pipeline and its index; a waveform goes in, a ranking of the training songs comes out."""
 
 import csv
-import importlib.metadata
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from worker.index import Expected, Index
 from worker.matches import Match
 from worker.methods import Bench, Report, Stages, by_index, by_unlearning
 from worker.ranking import Meaning, Ranking, SongInfluence, ranked
+from worker.versions import versions
 
 if TYPE_CHECKING:
     from worker.attribution.replay import Kept
@@ -33,7 +33,6 @@ __all__ = ["Engine", "EngineError", "Match", "Query", "Ranking", "SongInfluence"
 
 _LEAST_SECONDS = 1.0
 _METHODS = {"index": by_index, "unlearn": by_unlearning}
-_PACKAGES = ("rootnote", "torch", "torchaudio", "diffusers", "transformers")
 _BATCHES = ((10_000_000, 512), (100_000_000, 128))
 _LARGE_BATCH = 16
 _BESIDE_A_GPU = 4
@@ -209,7 +208,7 @@ class Engine:
             "device": str(self.model.device),
             "model_digest": self.model_digest,
             "index_digest": self.index_digest,
-            "versions": {name: _version(name) for name in _PACKAGES},
+            "versions": versions(),
         }
 
 
@@ -248,10 +247,3 @@ def song_keys(path: Path) -> list[str]:
     """Return the keys that a catalogue file (CSV with a column `key`) names."""
     with path.open(newline="", encoding="utf-8") as file:
         return [row["key"] for row in csv.DictReader(file)]
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -18,6 +18,7 @@ RESULT: dict[str, Any] = {
     "draws": 64,
     "model_digest": DIGEST,
     "index_digest": DIGEST,
+    "worker_id": ID,
     "provenance": {"verdict": "own", "probability": 0.998},
     "reference_loss": 0.34,
     "shares": "calibrated",

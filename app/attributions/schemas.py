@@ -139,6 +139,7 @@ class Result(BaseModel):
     draws: int | None
     model_digest: str | None
     index_digest: str | None
+    worker_id: str | None = Field(description="The worker process that found it.")
     provenance: Provenance
     reference_loss: float | None = Field(
         description="Denoising loss of predicting nothing, less the model's: all that the model knows about the track."
@@ -166,6 +167,7 @@ class Result(BaseModel):
             draws=details.pop("draws", None),
             model_digest=row.model_digest,
             index_digest=row.index_digest,
+            worker_id=row.worker_id,
             provenance=Provenance(
                 verdict=Verdict(row.provenance_verdict or Verdict.UNKNOWN), probability=row.provenance_probability
             ),
