@@ -1,6 +1,7 @@
 """Jobs under random kills, on both set-ups: whether one is lost, doubled or stuck.
 
     python -m bench.chaos
+    python -m bench.chaos --starter     # the shipped model at the shipped lease: how soon a killed worker's job goes on
 
 Real processes: `rootnote up` on SQLite, and Postgres, Valkey, API, sweeper and two workers that stand alone; a real
 engine over a tiny model. Each set-up's result is kept as soon as it is there (--resume takes it from the folder).
@@ -10,15 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import hardware
-from bench.chaos import storm
+from bench.chaos import starter, storm
 from bench.chaos.faults import OFTEN
 from bench.chaos.setups import QUICK
 
@@ -38,6 +41,8 @@ BROKEN = (
 """Promises beside those that a job is not lost, not doubled and not stuck."""
 TOTALS = ("jobs", "kills", "lost", "doubled", "stuck")
 THREADS = {"OMP_NUM_THREADS": "1"}
+STARTER = hardware.ROOT / "starter"
+KILLS, STARTER_KILLS = 200, 20
 
 
 def tiny_model(folder: Path) -> Path:
@@ -59,7 +64,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         kept = options.folder / f"{name}.json"
         if not (options.resume and kept.exists()):
             shutil.rmtree(options.folder / name, ignore_errors=True)
-            share = [-(-count // len(options.setups)) for count in (options.jobs, options.kills)]
+            share = [-(-count // len(options.setups)) for count in (options.jobs, options.kills or KILLS)]
             plan = storm.Plan(*share, options.seed + number, options.pace, OFTEN[name])
             kept.write_text(json.dumps({"seed": plan.seed, **storm.run(name, plan, where)}))
         done[name] = json.loads(kept.read_text())
@@ -85,11 +90,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=home, help="where it all lies (%(default)s)")
     parser.add_argument("--setups", nargs="+", choices=list(OFTEN), default=list(OFTEN))
     parser.add_argument("--jobs", type=int, default=2_000, help="accepted jobs, over all set-ups (%(default)s)")
-    parser.add_argument("--kills", type=int, default=200, help="over all set-ups (%(default)s)")
+    parser.add_argument("--kills", type=int, help="over all set-ups (200)")
     parser.add_argument("--pace", type=float, default=5.0, help="jobs that end between two faults (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="keep the results of set-ups that a run before finished")
-    parser.add_argument("--out", type=Path, default=hardware.RESULTS / "chaos.json", help="result file (%(default)s)")
+    parser.add_argument("--starter", action="store_true", help="recovery of the shipped model; 20 kills unless asked")
+    parser.add_argument("--out", type=Path, help="result file (bench/results/chaos.json, chaos_starter.json)")
     return parser.parse_args(words)
 
 
@@ -97,10 +103,28 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run, write the result file, and say with the exit status whether every promise was kept."""
     options = arguments(words)
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.starter:
+        return _recovery(options)
     found = result(measure(options))
     print(json.dumps({name: found[name] for name in (*TOTALS, "broken")}))
-    print(f"written to {hardware.save(options.out, found)}")
+    print(f"written to {hardware.save(options.out or hardware.RESULTS / 'chaos.json', found)}")
     return 0 if sound(found) else 1
+
+
+def _recovery(options: argparse.Namespace) -> int:
+    """Kill workers of the starter, on all set-ups at once: most of the time is waiting."""
+    kills, folder = -(-(options.kills or STARTER_KILLS) // len(options.setups)), options.folder / "starter"
+    shutil.rmtree(folder, ignore_errors=True)
+    spawned = multiprocessing.get_context("spawn")  # processes, for each finds its victims below itself
+    with ProcessPoolExecutor(len(options.setups), mp_context=spawned) as pool:
+        runs = {name: pool.submit(starter.run, name, kills, folder, STARTER) for name in options.setups}
+        setups = {name: run.result() for name, run in runs.items()}
+    found = {
+        name: sum(each[name] for each in setups.values()) for name in ("killed_in_mid_job", "within", "ended_within")
+    }
+    out = options.out or hardware.RESULTS / "chaos_starter.json"
+    print(f"{found}, written to {hardware.save(out, {**found, 'setups': setups})}")
+    return 0 if found["within"] == found["killed_in_mid_job"] else 1
 
 
 def _say(line: str) -> None:

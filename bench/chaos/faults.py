@@ -66,28 +66,39 @@ Fault = Callable[[Site], Wound | None]
 
 
 def kill(part: str, site: Site) -> Wound | None:
-    """SIGKILL a process of a part; for a worker, note which job it held."""
+    """SIGKILL a process of a part."""
     victim = site.one(part)
     if victim is None:
         return None
-    facts: dict[str, Any] = {"pid": victim.pid, "killed": 1}
-    if part in {"child", "parent"}:
-        child = victim if part == "child" else next(iter(victim.children()), None)
-        facts |= _stopped(site, child) if child else {}
     with suppress(psutil.NoSuchProcess):
         victim.kill()
-    return Wound(facts)
+    return Wound({"pid": victim.pid, "killed": 1})
 
 
-def _stopped(site: Site, child: psutil.Process) -> dict[str, Any]:
-    """Halt a worker, most often in the middle of a job, so that what it holds is still held when it is killed."""
+def kill_worker(part: str, site: Site) -> Wound | None:
+    """SIGKILL a worker's child or its parent, most often in the middle of a job, and note which."""
+    parent = site.one("parent")
+    children = victims.children_of(parent) if parent else []
+    if parent is None or not children:
+        return None
+    child = site.draw.choice(children)
+    held = _caught(site, child)
+    victim = child if part == "child" else parent
+    with suppress(psutil.NoSuchProcess):
+        victim.kill()
+    _resume(child)  # it has to notice by itself that its parent is gone
+    facts = {"pid": victim.pid, "killed": 1}
+    return Wound(facts | ({"job": held.id, "attempt": held.attempt} if held else {}))
+
+
+def _caught(site: Site, child: psutil.Process) -> victims.Held | None:
+    """Halt a worker child, if drawn so when it has a job: what it holds now it holds until it goes on or is killed."""
     limit = time.monotonic() + (CATCH_SECONDS if site.draw.random() < CAUGHT else 0.0)
     while time.monotonic() < limit and not victims.held_by(site.db, child.pid):
         time.sleep(0.05)
     with suppress(psutil.NoSuchProcess):
         child.suspend()
-    held = victims.held_by(site.db, child.pid)
-    return {"child": child.pid} | ({"job": held.id, "attempt": held.attempt} if held else {})
+    return victims.held_by(site.db, child.pid)
 
 
 def kill_postgres(site: Site) -> Wound | None:
@@ -207,7 +218,9 @@ def _empty_disk(victim: psutil.Process) -> None:
 
 
 FAULTS: dict[str, Fault] = {
-    **{f"kill {part}": partial(kill, part) for part in ("child", *victims.PARTS)},
+    **{f"kill {part}": partial(kill, part) for part in victims.PARTS},
+    "kill child": partial(kill_worker, "child"),
+    "kill parent": partial(kill_worker, "parent"),
     "kill postgres": kill_postgres,
     "kill backend": kill_backend,
     "cut postgres": cut_postgres,

@@ -56,6 +56,10 @@ class Recoveries:
             if each.ended_s is None and each.id in rows:
                 _note(each, rows[each.id])
 
+    def over(self) -> bool:
+        """Whether all have ended."""
+        return all(each.ended_s is not None for each in self.all)
+
     def summary(self, lease_s: float) -> dict[str, Any]:
         """Return how long it took, in seconds."""
         taken = sorted(each.taken_s for each in self.all if each.taken_s is not None)

@@ -32,8 +32,13 @@ CHILD = "spawn_main"
 def find(part: str) -> list[psutil.Process]:
     """Return the living processes of a part below this one; "child" is what a worker's parent has started."""
     if part == "child":
-        return [each for parent in find("parent") for each in _below(parent) if CHILD in _command(each)]
+        return [each for parent in find("parent") for each in children_of(parent)]
     return [each for each in _below(psutil.Process()) if PARTS[part] in _command(each) and CHILD not in _command(each)]
+
+
+def children_of(parent: psutil.Process) -> list[psutil.Process]:
+    """Return the children of a worker's parent that compute: Celery starts others beside them."""
+    return [each for each in _below(parent) if CHILD in _command(each)]
 
 
 @dataclass(frozen=True)

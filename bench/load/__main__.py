@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
@@ -24,6 +24,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 
+from app.access import keys
+from app.db import engines, transaction
+from app.models import DEFAULT_TENANT
 from bench import hardware
 from bench.chaos.tracks import track
 from bench.chaos.victims import find
@@ -75,13 +78,12 @@ class Memory:
 
 def measure(service: Service, options: argparse.Namespace) -> dict[str, Any]:
     """Poll, upload while polling, poll on; return how both went."""
-    paths = _to_poll(service.url)
-    api = find("api")[0]
-    polling = _client("polls", service.url, str(options.rate), *paths)
+    key, api = _key(service), find("api")[0]
+    polling = _client("polls", service.url, key, str(options.rate), *_to_poll(service.url, key))
     with Memory(api) as memory:
         time.sleep(WARM_UP_SECONDS)
         began, before = time.time(), cpu_of([api])
-        sent, _ = _client("uploads", service.url, str(options.uploads), str(options.megabytes)).communicate()
+        sent, _ = _client("uploads", service.url, key, str(options.uploads), str(options.megabytes)).communicate()
         ended, used = time.time(), cpu_of([api]) - before
         time.sleep(AFTER_SECONDS)
     polled, _ = polling.communicate()
@@ -105,9 +107,15 @@ def _client(name: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=hardware.ROOT)
 
 
-def _to_poll(url: str) -> list[str]:
+def _key(service: Service) -> str:
+    """Return the secret of a new key: a platform has one, and a key that was used lately is known without asking."""
+    with closing(engines(service.settings)) as db, transaction(db) as session:
+        return keys.create(session, keys.NewKey(DEFAULT_TENANT, "load"))[1]
+
+
+def _to_poll(url: str, key: str) -> list[str]:
     """Post some short tracks, and return where they are."""
-    with httpx.Client(base_url=url, timeout=30.0) as client:
+    with httpx.Client(base_url=url, timeout=30.0, headers={"Authorization": f"Bearer {key}"}) as client:
         files = [{"audio": ("track.wav", track(number))} for number in range(POLLED)]
         answers = [client.post("/v1/attributions", files=each).raise_for_status() for each in files]
     return [answer.headers["Location"] for answer in answers]

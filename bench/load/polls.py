@@ -1,4 +1,4 @@
-"""Polls at a constant rate until told to stop: `python -m bench.load.polls URL RATE PATH…`, stop it by closing stdin.
+"""Polls at a constant rate until told to stop: `python -m bench.load.polls URL KEY RATE PATH…`, ended by closing stdin.
 
 Open loop: a poll goes out when the clock says so, and its time runs from then, however slow the answers are. A process
 of its own, so that what it uses of the shared cores can be told.
@@ -57,14 +57,14 @@ async def _until_closed(stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def poll(url: str, rate: float, paths: Sequence[str]) -> dict[str, Any]:
+async def poll(pool: Pool, rate: float, paths: Sequence[str]) -> dict[str, Any]:
     """Poll until stdin is closed; returns every poll and the CPU seconds that this process used."""
     stop, polls = asyncio.Event(), Polls(rate)
-    with closing(Pool(url)) as pool:
+    with closing(pool):
         await asyncio.gather(_until_closed(stop), polls.run(pool, paths, stop))
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {"polls": polls.done, "cpu_s": used.ru_utime + used.ru_stime}
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(poll(sys.argv[1], float(sys.argv[2]), sys.argv[3:]))))
+    print(json.dumps(asyncio.run(poll(Pool(*sys.argv[1:3]), float(sys.argv[3]), sys.argv[4:]))))

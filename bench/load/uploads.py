@@ -1,4 +1,4 @@
-"""Large uploads, all at once: `python -m bench.load.uploads URL COUNT MEGABYTES`, its result as JSON on stdout.
+"""Large uploads, all at once: `python -m bench.load.uploads URL KEY COUNT MEGABYTES`, the result as JSON on stdout.
 
 Each is sent as a form by a connection of its own, and sent again after as many seconds as the service says when it is
 refused for the moment (429, 503). The answer may come before the body has been sent: then the rest is not.
@@ -58,6 +58,7 @@ class Sender:
 
     url: str
     sound: bytes
+    key: str | None = None
 
     async def carry(self, upload: Upload) -> None:
         """Send until it is accepted, refused for good, or LIMIT_SECONDS have passed."""
@@ -93,8 +94,8 @@ class Sender:
         head, tail = _form(number)
         length = len(head) + len(self.sound) + len(tail)
         kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {length}"
-        key = f"Idempotency-Key: load-{number}"
-        writer.write(f"POST /v1/attributions HTTP/1.1\r\nHost: {host}\r\n{kind}\r\n{key}\r\n\r\n".encode() + head)
+        name = f"Idempotency-Key: load-{number}" + (f"\r\nAuthorization: Bearer {self.key}" if self.key else "")
+        writer.write(f"POST /v1/attributions HTTP/1.1\r\nHost: {host}\r\n{kind}\r\n{name}\r\n\r\n".encode() + head)
         ending = number.to_bytes(4, "little")
         view = memoryview(self.sound)[: -len(ending)]
         for at in range(0, len(view), CHUNK):
@@ -124,9 +125,9 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, float | None, byte
     return int(first.split()[1]), float(told) if told.isdecimal() else None, body
 
 
-async def run(url: str, count: int, megabytes: float) -> dict[str, Any]:
+async def run(sender: Sender, count: int) -> dict[str, Any]:
     """Send so many at once and say how each went."""
-    sender, uploads = Sender(url, recording(megabytes)), [Upload(number) for number in range(count)]
+    uploads = [Upload(number) for number in range(count)]
     await asyncio.gather(*(sender.carry(upload) for upload in uploads))
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
@@ -138,4 +139,5 @@ async def run(url: str, count: int, megabytes: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))))
+    address, secret, uploaded, size = sys.argv[1:]
+    print(json.dumps(asyncio.run(run(Sender(address, recording(float(size)), secret), int(uploaded)))))

@@ -49,7 +49,7 @@ def later(retry: str) -> bytes:
 def _sent(*answers: bytes, megabytes: float = 0.4, reads_first: bool = True):
     async def run():
         async with answering(*answers, reads_first=reads_first) as (url, bodies):
-            return await uploads.run(url, 1, megabytes), bodies
+            return await uploads.run(uploads.Sender(url, uploads.recording(megabytes)), 1), bodies
 
     return asyncio.run(run())
 
@@ -83,7 +83,7 @@ def test_a_refusal_for_good_is_not_tried_again():
 def test_the_real_service_takes_every_upload_as_a_track_of_its_own(database, database_settings, registered, valkey):
     settings = database_settings.model_copy(update={"broker_url": valkey.url})
     with serving(create_app(settings)) as url:
-        found = asyncio.run(uploads.run(url, 3, 0.4))
+        found = asyncio.run(uploads.run(uploads.Sender(url, uploads.recording(0.4)), 3))
     assert found["statuses"] == {202: 3}
     with reading(database) as session:
         rows = session.scalars(select(Attribution)).all()
