@@ -56,19 +56,27 @@ def tiny_model(folder: Path) -> Path:
 
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Run the set-ups that have no result yet."""
-    model = tiny_model(options.folder / "tiny")
-    where = storm.Where(options.folder, model, QUICK, THREADS, _say)
-    done: dict[str, dict[str, Any]] = {}
-    for number, name in enumerate(options.setups):
-        kept = options.folder / f"{name}.json"
-        if not (options.resume and kept.exists()):
-            shutil.rmtree(options.folder / name, ignore_errors=True)
-            share = [-(-count // len(options.setups)) for count in (options.jobs, options.kills or KILLS)]
-            plan = storm.Plan(*share, options.seed + number, options.pace, OFTEN[name])
-            kept.write_text(json.dumps({"seed": plan.seed, **storm.run(name, plan, where)}))
-        done[name] = json.loads(kept.read_text())
-    return done
+    """Run the set-ups that have no result yet, all at once."""
+    tiny_model(options.folder / "tiny")
+    return _at_once({name: (_storm, name, number, options) for number, name in enumerate(options.setups)})
+
+
+def _storm(name: str, number: int, options: argparse.Namespace) -> dict[str, Any]:
+    kept = options.folder / f"{name}.json"
+    if not (options.resume and kept.exists()):
+        shutil.rmtree(options.folder / name, ignore_errors=True)
+        jobs, kills = (-(-count // len(options.setups)) for count in (options.jobs, options.kills or KILLS))
+        plan = storm.Plan(jobs, kills, options.seed + number, options.pace, OFTEN[name], options.minutes)
+        where = storm.Where(options.folder, options.folder / "tiny", QUICK, THREADS, _say)
+        kept.write_text(json.dumps({"seed": plan.seed, **storm.run(name, plan, where)}))
+    return dict(json.loads(kept.read_text()))
+
+
+def _at_once(runs: dict[str, tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
+    """Call functions in processes of their own, for each set-up finds its victims below the process that runs it."""
+    with ProcessPoolExecutor(len(runs), mp_context=multiprocessing.get_context("spawn")) as pool:
+        begun = {name: pool.submit(*run) for name, run in runs.items()}
+        return {name: run.result() for name, run in begun.items()}
 
 
 def result(setups: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -92,6 +100,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2_000, help="accepted jobs, over all set-ups (%(default)s)")
     parser.add_argument("--kills", type=int, help="over all set-ups (200)")
     parser.add_argument("--pace", type=float, default=5.0, help="jobs that end between two faults (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="no new fault or job after so long (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="keep the results of set-ups that a run before finished")
     parser.add_argument("--starter", action="store_true", help="recovery of the shipped model; 20 kills unless asked")
@@ -115,10 +124,7 @@ def _recovery(options: argparse.Namespace) -> int:
     """Kill workers of the starter, on all set-ups at once: most of the time is waiting."""
     kills, folder = -(-(options.kills or STARTER_KILLS) // len(options.setups)), options.folder / "starter"
     shutil.rmtree(folder, ignore_errors=True)
-    spawned = multiprocessing.get_context("spawn")  # processes, for each finds its victims below itself
-    with ProcessPoolExecutor(len(options.setups), mp_context=spawned) as pool:
-        runs = {name: pool.submit(starter.run, name, kills, folder, STARTER) for name in options.setups}
-        setups = {name: run.result() for name, run in runs.items()}
+    setups = _at_once({name: (starter.run, name, kills, folder, STARTER) for name in options.setups})
     found = {
         name: sum(each[name] for each in setups.values()) for name in ("killed_in_mid_job", "within", "ended_within")
     }

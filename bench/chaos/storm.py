@@ -41,7 +41,8 @@ class Plan:
     """How much of a storm: at least so many jobs and kills; `often`: how often each fault comes in a round.
 
     The next fault waits until some more jobs have ended, `pace` on average, so that a slow machine is not buried under
-    faults; and for PATIENCE_SECONDS at most, or a service that is down would be left in peace.
+    faults; and for PATIENCE_SECONDS at most, or a service that is down would be left in peace. After so many `minutes`
+    it is over, whatever was reached.
     """
 
     jobs: int
@@ -49,6 +50,7 @@ class Plan:
     seed: int
     pace: float
     often: Mapping[str, int]
+    minutes: float = 60.0
 
     def faults(self) -> Iterator[tuple[str, int]]:
         """Yield faults for ever, each with the number of jobs to wait for: rounds of all of them, shuffled."""
@@ -153,8 +155,9 @@ def run(name: str, plan: Plan, where: Where) -> dict[str, Any]:
 
 
 def _rage(storm: Storm, caller: Caller, plan: Plan, say: Callable[[str], None]) -> None:
+    limit = time.monotonic() + 60 * plan.minutes
     for number, (name, jobs) in enumerate(plan.faults()):
-        if storm.kills >= plan.kills and caller.jobs >= plan.jobs:
+        if (storm.kills >= plan.kills and caller.jobs >= plan.jobs) or time.monotonic() > limit:
             break
         storm.rest(PATIENCE_SECONDS, partial(caller.saw, caller.ended + jobs))
         storm.strike(name)

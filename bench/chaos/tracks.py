@@ -10,7 +10,7 @@ import soundfile
 RATE = 8_000
 
 
-def track(seed: int, seconds: float = 1.2, rate: int = RATE) -> bytes:
+def track(seed: int, seconds: float = 1.02, rate: int = RATE) -> bytes:
     """Return a WAV file of some notes with a little noise, drawn from `seed`."""
     draw = np.random.default_rng(seed)
     time = np.arange(int(seconds * rate)) / rate

@@ -6,8 +6,8 @@ import pytest
 
 from app.attributions.outcome import ErrorInfo
 from app.catalogue.registry import register_model
-from app.db import transaction
-from app.models import DEFAULT_TENANT, Influence
+from app.db import reading, transaction
+from app.models import DEFAULT_TENANT, Attribution, Influence
 from tests.app.sounds import Sound
 from tests.app.world import SHARES, complete, fail, model_folder, rows, statements
 
@@ -74,12 +74,15 @@ def test_a_result_says_how_it_was_found(client, model, database, settings):
     complete(database, settings, ident)
     shown = client.get(f"{URL}/{ident}").json()
     assert (shown["status"], shown["progress"], shown["error"]) == ("succeeded", 1.0, None)
+    with reading(database) as session:
+        worker_id = session.get_one(Attribution, ident).worker_id
     assert shown["result"] == {
         "method": "index",
         "measure": "squared_output + squared_noise",
         "draws": 64,
         "model_digest": model.model_digest,
         "index_digest": model.index_digest,
+        "worker_id": worker_id,
         "provenance": {"verdict": "own", "probability": 0.98},
         "reference_loss": 0.1,
         "shares": "calibrated",
