@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import shutil
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import hardware
-from bench.chaos import starter, storm
+from bench.chaos import events, runs, starter
 from bench.chaos.faults import OFTEN
 from bench.chaos.setups import QUICK
 
@@ -40,49 +37,15 @@ BROKEN = (
 )
 """Promises beside those that a job is not lost, not doubled and not stuck."""
 TOTALS = ("jobs", "kills", "lost", "doubled", "stuck")
-THREADS = {"OMP_NUM_THREADS": "1"}
-STARTER = hardware.ROOT / "starter"
-KILLS, STARTER_KILLS = 200, 20
-
-
-def tiny_model(folder: Path) -> Path:
-    """Return the folder of the tiny registered model, made where it is missing."""
-    if not (folder / "index").exists():
-        from bench import tiny  # torch stays out of what only looks on
-
-        folder.mkdir(parents=True, exist_ok=True)
-        tiny.make(folder)
-    return folder
-
-
-def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Run the set-ups that have no result yet, all at once."""
-    tiny_model(options.folder / "tiny")
-    return _at_once({name: (_storm, name, number, options) for number, name in enumerate(options.setups)})
-
-
-def _storm(name: str, number: int, options: argparse.Namespace) -> dict[str, Any]:
-    kept = options.folder / f"{name}.json"
-    if not (options.resume and kept.exists()):
-        shutil.rmtree(options.folder / name, ignore_errors=True)
-        jobs, kills = (-(-count // len(options.setups)) for count in (options.jobs, options.kills or KILLS))
-        plan = storm.Plan(jobs, kills, options.seed + number, options.pace, OFTEN[name], options.minutes)
-        where = storm.Where(options.folder, options.folder / "tiny", QUICK, THREADS, _say)
-        kept.write_text(json.dumps({"seed": plan.seed, **storm.run(name, plan, where)}))
-    return dict(json.loads(kept.read_text()))
-
-
-def _at_once(runs: dict[str, tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
-    """Call functions in processes of their own, for each set-up finds its victims below the process that runs it."""
-    with ProcessPoolExecutor(len(runs), mp_context=multiprocessing.get_context("spawn")) as pool:
-        begun = {name: pool.submit(*run) for name, run in runs.items()}
-        return {name: run.result() for name, run in begun.items()}
 
 
 def result(setups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Add the set-ups up."""
     totals = {name: sum(each[name] for each in setups.values()) for name in TOTALS}
     broken = {name: sum(each[name] for each in setups.values()) for name in BROKEN}
+    for each in setups.values():
+        untold = events.broken(each["webhooks"])
+        broken |= {name: broken.get(name, 0) + count for name, count in untold.items()}
     return {**totals, "broken": broken, "settings": dict(QUICK), "setups": setups}
 
 
@@ -114,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.starter:
         return _recovery(options)
-    found = result(measure(options))
+    found = result(runs.storms(options))
     print(json.dumps({name: found[name] for name in (*TOTALS, "broken")}))
     print(f"written to {hardware.save(options.out or hardware.RESULTS / 'chaos.json', found)}")
     return 0 if sound(found) else 1
@@ -122,19 +85,15 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _recovery(options: argparse.Namespace) -> int:
     """Kill workers of the starter, on all set-ups at once: most of the time is waiting."""
-    kills, folder = -(-(options.kills or STARTER_KILLS) // len(options.setups)), options.folder / "starter"
+    kills, folder = -(-(options.kills or runs.STARTER_KILLS) // len(options.setups)), options.folder / "starter"
     shutil.rmtree(folder, ignore_errors=True)
-    setups = _at_once({name: (starter.run, name, kills, folder, STARTER) for name in options.setups})
+    setups = runs.at_once({name: (starter.run, name, kills, folder, runs.STARTER) for name in options.setups})
     found = {
         name: sum(each[name] for each in setups.values()) for name in ("killed_in_mid_job", "within", "ended_within")
     }
     out = options.out or hardware.RESULTS / "chaos_starter.json"
     print(f"{found}, written to {hardware.save(out, {**found, 'setups': setups})}")
     return 0 if found["within"] == found["killed_in_mid_job"] else 1
-
-
-def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
 if __name__ == "__main__":

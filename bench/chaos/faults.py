@@ -242,6 +242,8 @@ _BOTH = {
     "kill api": 3,
     "kill sweeper": 3,
     "kill broker": 3,
+    "kill sender": 2,
+    "kill receiver": 2,
     "stop api": 1,
     "stop worker": 1,
     "freeze broker": 1,

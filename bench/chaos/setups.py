@@ -34,6 +34,10 @@ QUICK: Mapping[str, Any] = {
     "ring_max_seconds": 4.0,
     "retry_seconds": 1.0,
     "max_attempts": 5,
+    "webhook_allow_private": True,
+    "webhook_poll_seconds": 0.5,
+    "webhook_seconds": 3.0,
+    "webhook_retry_seconds": (1.0,) * 60,
 }
 """What differs from the shipped settings, so that what takes minutes takes seconds."""
 
@@ -46,6 +50,8 @@ class Service:
     settings: Settings
     broker: Path
     logs: Path
+    received: Path
+    hook: str
     postgres: Postgres | None = None
 
     @property
@@ -75,9 +81,10 @@ def embedded(wanted: Wanted) -> Iterator[Service]:
     """Run `rootnote up`: SQLite, the embedded broker, API, sweeper, worker, builder."""
     settings = _settings(wanted)
     broker = Path(programs(settings).broker_url.removeprefix(SOCKET))
-    service = Service("embedded", settings, broker, settings.data_dir / "logs")
+    receiver, hook = _receiver(wanted)
+    service = Service("embedded", settings, broker, settings.data_dir / "logs", wanted.folder, hook)
     up = Program("up", (*PYTHON, "app.cli", "up"), lambda: _answers(settings), READY_SECONDS, grace_s=60.0)
-    with _kept((up,), wanted, settings):
+    with _kept((receiver, up), wanted, settings):
         yield service
 
 
@@ -96,8 +103,9 @@ def apart(wanted: Wanted, postgres: Postgres | None = None) -> Iterator[Service]
     settings = _settings(wanted, broker_url=f"{SOCKET}{broker}", **given)
     migrate.upgrade(settings)
     register(settings, wanted.model, None, _quiet)
-    service = Service("production", settings, broker, wanted.folder / "logs", postgres)
-    with _kept((_valkey(wanted.folder, broker), *_parts(settings, wanted.workers)), wanted, settings):
+    receiver, hook = _receiver(wanted)
+    service = Service("production", settings, broker, wanted.folder / "logs", wanted.folder, hook, postgres)
+    with _kept((receiver, _valkey(wanted.folder, broker), *_parts(settings, wanted.workers)), wanted, settings):
         yield service
 
 
@@ -108,7 +116,11 @@ def environment(settings: Settings) -> dict[str, str]:
     """Return the environment in which a process has these settings."""
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
     given |= {"models": os.pathsep.join(map(str, settings.models))}
-    return {f"ROOTNOTE_{name.upper()}": str(value) for name, value in given.items()}
+    return {f"ROOTNOTE_{name.upper()}": _written(value) for name, value in given.items()}
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 @contextmanager
@@ -146,6 +158,7 @@ def _settings(wanted: Wanted, **given: Any) -> Settings:
 
 def _parts(settings: Settings, workers: int) -> Iterator[Program]:
     yield Program("sweeper", (*PYTHON, "app.cli", "sweep"))
+    yield Program("sender", (*PYTHON, "app.cli", "deliver"), grace_s=settings.webhook_seconds + 5.0)
     celery = (*PYTHON, "celery", "--app", "worker.celery:celery", "worker", "--queues", queue_name(settings.model_name))
     calm = ("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname")
     for number in range(1, workers + 1):
@@ -153,6 +166,13 @@ def _parts(settings: Settings, workers: int) -> Iterator[Program]:
     uvicorn = (*PYTHON, "uvicorn", "--factory", "app.main:create_app", "--no-access-log")
     bind = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "5")
     yield Program("api", (*uvicorn, *bind), lambda: _answers(settings))
+
+
+def _receiver(wanted: Wanted) -> tuple[Program, str]:
+    """A receiver of webhooks, which may be killed like everything else, and its address."""
+    port = free_port("127.0.0.1", 0)
+    command = (*PYTHON, "bench.chaos.receiver", str(port), str(wanted.folder), "0")
+    return Program("receiver", command), f"http://127.0.0.1:{port}/"
 
 
 def _valkey(folder: Path, broker: Path) -> Program:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import engines
 from app.errors import DatabaseUnavailable
-from bench.chaos import evidence, faults, verdict
+from bench.chaos import events, evidence, faults, verdict
 from bench.chaos.journal import Journal
 from bench.chaos.recovery import Recoveries
 from bench.chaos.setups import SETUPS, Wanted
@@ -130,6 +130,7 @@ def run(name: str, plan: Plan, where: Where) -> dict[str, Any]:
     with ExitStack() as stack:
         service = stack.enter_context(SETUPS[name](wanted))
         db = stack.enter_context(closing(engines(service.settings)))
+        events.listen(service)
         caller = Caller(service.url, journals["accepted"], journals["ends"], Habits(seed=plan.seed))
         site = faults.Site(service, db, random.Random(plan.seed))  # noqa: S311  repeatable, not secret
         storm = Storm(site, journals["wounds"], Recoveries(db))
@@ -143,6 +144,7 @@ def run(name: str, plan: Plan, where: Where) -> dict[str, Any]:
         )
         return {
             **verdict.judge(db, told, service.settings),
+            "webhooks": events.judge(db, service.received),
             "kills": storm.kills,
             "faults": evidence.struck(storm.wounds.lines),
             "missed": evidence.missed(storm.wounds.lines),
@@ -167,11 +169,11 @@ def _rage(storm: Storm, caller: Caller, plan: Plan, say: Callable[[str], None]) 
 
 
 def _drain(storm: Storm, db: Database, say: Callable[[str], None]) -> float:
-    """Wait until every job has ended, for no longer than DRAIN_SECONDS; returns how long it took."""
+    """Wait for every end and for every delivery, DRAIN_SECONDS at most; returns how long it took."""
     began = time.monotonic()
     while time.monotonic() - began < DRAIN_SECONDS:
         try:
-            if not verdict.waiting(db):
+            if not verdict.waiting(db) and not events.undelivered(db):
                 break
         except DatabaseUnavailable as error:
             say(f"{storm.site.service.name}: {error!r}")

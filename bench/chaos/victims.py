@@ -23,6 +23,7 @@ PARTS = {
     "builder": "worker.builder:celery",
     "sweeper": "app.cli sweep",
     "sender": "app.cli deliver",
+    "receiver": "bench.chaos.receiver",
     "broker": "valkey",
 }
 """What a part's command line holds."""

@@ -14,7 +14,7 @@ from app.attributions.outcome import ErrorInfo
 from app.db import transaction
 from app.models import Attribution, Influence, Status
 from bench.chaos import __main__ as chaos
-from bench.chaos import storm, verdict
+from bench.chaos import runs, storm, verdict
 from bench.chaos.faults import FAULTS, OFTEN
 from bench.chaos.journal import Journal
 from bench.chaos.recovery import Recoveries
@@ -24,7 +24,7 @@ from tests.app.registered import outcome, queue_one, register
 if TYPE_CHECKING:
     from pathlib import Path
 
-KILLS = ("kill child", "kill api", "kill sweeper", "kill broker")
+KILLS = ("kill child", "kill api", "kill sweeper", "kill broker", "kill sender", "kill receiver")
 SMALL = {
     "embedded": (*KILLS, "kill parent", "kill up", "double messages", "lose storage"),
     "production": (*KILLS, "kill parent", "kill postgres", "drop messages", "cut broker"),
@@ -34,7 +34,7 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_no_job_is_lost_doubled_or_stuck(name: str, tiny_folder: Path, tmp_path: Path) -> None:
     plan = storm.Plan(jobs=20, kills=6, seed=1, pace=2.0, often=dict.fromkeys(SMALL[name], 1))
-    found = storm.run(name, plan, storm.Where(tmp_path, tiny_folder, QUICK, chaos.THREADS, print))
+    found = storm.run(name, plan, storm.Where(tmp_path, tiny_folder, QUICK, runs.THREADS, print))
     assert found["jobs"] >= 20
     assert found["kills"] >= 6
     assert chaos.sound(chaos.result({name: found})), found
