@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,18 +28,17 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
-    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
+from app.acting import SYSTEM, Acting, ActingSession
 from app.errors import DatabaseUnavailable
 from app.terse import terse
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -50,7 +49,6 @@ _HOOKS = "after_commit"
 _NOW = "now"
 BUSY_MILLISECONDS = 10_000
 TRUSTED_SECONDS = 1.0  # a connection that was used within this time is taken to be open still
-LOCK_NUMBER = 0x726F6F74
 
 
 def utcnow() -> datetime:
@@ -106,11 +104,16 @@ class Base(DeclarativeBase):
 
 @dataclass(frozen=True)
 class Database:
-    """A database: `write` for transactions, `read` for reading alone, and the clock that dates what is written."""
+    """A database: `write` for transactions, `read` for reading alone, as whom, and the clock that dates writing."""
 
     write: Engine
     read: Engine
     clock: Callable[[], datetime] = utcnow
+    acting: Acting = SYSTEM
+
+    def on_behalf_of(self, acting: Acting) -> Database:
+        """Return the same database for somebody else."""
+        return replace(self, acting=acting)
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -119,7 +122,7 @@ class Database:
 
 
 def engines(settings: Settings) -> Database:
-    """The database of these settings; no connection is made yet.
+    """The database of these settings, for the system, which sees every tenant; no connection is made yet.
 
     A SQLite file's folder is created; raises DatabaseUnavailable when it cannot be.
     """
@@ -188,8 +191,10 @@ def transaction(db: Database) -> Iterator[Session]:
     An exception rolls everything back and drops the hooks. Hooks run with no connection held.
     Raises DatabaseUnavailable when the database does not answer.
     """
-    with _session(db.write, db.clock()) as session:
+    with _session(db.write, db) as session:
         yield session
+        if db.acting.witness is not None:
+            db.acting.witness(session)
         session.commit()
         hooks: list[Hook] = session.info.pop(_HOOKS, [])
     for hook in hooks:
@@ -199,7 +204,7 @@ def transaction(db: Database) -> Iterator[Session]:
 @contextmanager
 def reading(db: Database) -> Iterator[Session]:
     """A consistent view for reading; writing through it fails. Raises DatabaseUnavailable."""
-    with _session(db.read, db.clock()) as session:
+    with _session(db.read, db) as session:
         yield session
 
 
@@ -212,18 +217,10 @@ def answering() -> Iterator[None]:
         raise DatabaseUnavailable from error
 
 
-def lock(connection: Connection) -> None:
-    """Hold the database against others who ask for the same, until the connection's transaction ends.
-
-    On SQLite a transaction that can write is alone already.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": LOCK_NUMBER})
-
-
 @contextmanager
-def _session(engine: Engine, moment: datetime) -> Iterator[Session]:
-    with answering(), Session(engine, expire_on_commit=False, info={_NOW: moment}) as session:
+def _session(engine: Engine, db: Database) -> Iterator[Session]:
+    options: dict[str, Any] = {"expire_on_commit": False, "info": {_NOW: db.clock()}}
+    with answering(), ActingSession(engine, acting=db.acting, **options) as session:
         yield session
 
 

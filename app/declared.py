@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from app.deps import Needs, everybody
+from app.callers import Needs, everybody
 from app.errors import ForeignHost, ForeignOrigin, InsufficientScope, InvalidKey, NeedsKey
 from app.problems import described
 

@@ -1,4 +1,4 @@
-"""What routes are given, and what they ask of their callers: scopes, sessions, storage, settings, a place in a list.
+"""What routes are given: the caller, sessions, storage, settings, a place in a list.
 
 Whatever does not wait is async, because a plain function would be sent to a thread and back.
 """
@@ -6,23 +6,39 @@ Whatever does not wait is async, because a plain function would be sent to a thr
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator
 from sqlalchemy.orm import Session
 
-from app.access.gate import Caller, Gate, Knock
-from app.access.scopes import Scope
+from app.access.gate import Caller
 from app.attributions.intake import Intake
+from app.callers import PUBLIC, CallerDep, DatabaseDep, SystemDep, caller, needs
 from app.config import Settings
 from app.cursor import PAGE_ROWS
-from app.db import Database, reading, transaction
-from app.errors import InsufficientScope, InvalidRequest, NotFound
+from app.db import reading, transaction
+from app.errors import InvalidRequest, NotFound
 from app.storage import Storage
 
-_PROXIED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"})
+__all__ = [
+    "PUBLIC",
+    "Caller",
+    "CallerDep",
+    "Cursor",
+    "DatabaseDep",
+    "IntakeDep",
+    "Moment",
+    "Place",
+    "PlaceDep",
+    "ReadDep",
+    "SettingsDep",
+    "StorageDep",
+    "SystemDep",
+    "WriteDep",
+    "caller",
+    "needs",
+]
 
 
 @dataclass(frozen=True)
@@ -33,35 +49,10 @@ class Place:
     limit: int
 
 
-async def caller(request: Request) -> Caller:
-    """Return who asks; raises NeedsKey, InvalidKey, ForeignHost, ForeignOrigin, DatabaseUnavailable."""
-    gate: Gate = request.app.state.gate
-    knock = _knock(request)
-    known = gate.remembered(knock)
-    return await run_in_threadpool(gate.caller, knock) if known is None else known
-
-
-def _knock(request: Request) -> Knock:
-    headers = request.headers
-    return Knock(
-        peer=request.client.host if request.client else None,
-        host=headers.get("host", ""),
-        authorization=headers.get("authorization"),
-        origin=headers.get("origin"),
-        forwarded=not _PROXIED.isdisjoint(headers),
-    )
-
-
 async def settings_of(request: Request) -> Settings:
     """Return the settings that the application was made with."""
     settings: Settings = request.app.state.settings
     return settings
-
-
-async def database_of(request: Request) -> Database:
-    """Return the database that the application opened."""
-    database: Database = request.app.state.database
-    return database
 
 
 async def storage_of(request: Request) -> Storage:
@@ -77,35 +68,8 @@ def aware(moment: datetime) -> datetime:
 
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 Moment = Annotated[datetime, AfterValidator(aware)]
-DatabaseDep = Annotated[Database, Depends(database_of)]
 SettingsDep = Annotated[Settings, Depends(settings_of)]
 StorageDep = Annotated[Storage, Depends(storage_of)]
-CallerDep = Annotated[Caller, Depends(caller)]
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Lets those pass who may do one of these; raises InsufficientScope for others."""
-
-    scopes: tuple[Scope, ...]
-
-    async def __call__(self, caller: CallerDep) -> None:
-        """Look at the caller."""
-        if not caller.may(*self.scopes):
-            raise InsufficientScope(*self.scopes)
-
-
-def needs(*scopes: Scope) -> Any:
-    """Declare, in a route's `dependencies`, what a caller must be allowed to do: one of these."""
-    return Depends(Needs(scopes))
-
-
-async def everybody() -> None:
-    """Let everybody pass."""
-
-
-PUBLIC = Depends(everybody)
-"""Declares, in a route's or a router's `dependencies`, that no key is needed."""
 
 
 async def intake(database: DatabaseDep, storage: StorageDep, settings: SettingsDep) -> Intake:

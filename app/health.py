@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from app import errors, migrate, problems, queue
 from app.config import Settings
 from app.db import Database, reading
-from app.deps import PUBLIC, DatabaseDep, SettingsDep, StorageDep
+from app.deps import PUBLIC, SettingsDep, StorageDep, SystemDep
 from app.metrics.standing import Sources, render, served, workers_alive
 from app.storage import Storage
 
@@ -54,7 +54,7 @@ class Readiness(BaseModel):
     response_model=Readiness,
     responses=problems.document(NotReady),
 )
-def readyz(request: Request, database: DatabaseDep, storage: StorageDep, settings: SettingsDep) -> Readiness | Response:
+def readyz(request: Request, database: SystemDep, storage: StorageDep, settings: SettingsDep) -> Readiness | Response:
     """Ask database, migrations, workers, broker, storage and disk; `missing` names what is not as it must be.
 
     A model without a worker is shown with 0: its jobs are taken and wait. With no worker at all nothing is ready.
@@ -76,7 +76,7 @@ def readyz(request: Request, database: DatabaseDep, storage: StorageDep, setting
     summary="Figures for Prometheus",
     response_class=PlainTextResponse,
 )
-def metrics(request: Request, database: DatabaseDep, storage: StorageDep, settings: SettingsDep) -> Response:
+def metrics(request: Request, database: SystemDep, storage: StorageDep, settings: SettingsDep) -> Response:
     """Show requests, refusals, queue, ends of jobs, workers, connections and room; docs/runbook.md explains them."""
     state = request.app.state
     sources = Sources(state.metrics, state.ended, database, storage, settings)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app import up as embedded
+from app.access import audit
 from app.builds import service
 from app.builds.service import NewBuild, Standing
 from app.config import Settings
@@ -55,7 +56,8 @@ def begin(settings: Settings, wanted: Wanted) -> str:
     key = key_of(DEFAULT_TENANT, sha256)
     Storage.open(settings.storage_url).put(wanted.training, key)
     build = NewBuild(wanted.name or folder.name, str(folder), key, sha256, wanted.grows, wanted.how)
-    with closing(engines(settings)) as db, transaction(db) as session:
+    who = audit.by_command(DEFAULT_TENANT, "index add" if wanted.grows else "index build")
+    with closing(engines(settings)) as db, transaction(db.on_behalf_of(who)) as session:
         return service.submit(session, tenant_id=DEFAULT_TENANT, wanted=build, settings=settings)
 
 

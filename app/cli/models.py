@@ -7,6 +7,7 @@ import typer
 
 from app import up as embedded
 from app.cli import options
+from app.models import DEFAULT_TENANT
 
 models = typer.Typer(help="The registered models.", no_args_is_help=True)
 
@@ -15,6 +16,7 @@ models = typer.Typer(help="The registered models.", no_args_is_help=True)
 def register(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
     name: Annotated[str | None, typer.Option(help="By default the folder's name.")] = None,
+    tenant: Annotated[str, typer.Option(help="Whose model it is.")] = DEFAULT_TENANT,
 ) -> None:
     """Register the model in a folder, with its training set and its index; its workers load it when they start."""
-    embedded.register(options.settings(), folder, name, options.say)
+    embedded.register(options.settings(), folder, name, options.say, tenant)

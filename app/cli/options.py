@@ -2,16 +2,21 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
 from rich.markup import escape
+from sqlalchemy.orm import Session
 
 from app import show
+from app.access import audit
 from app.client import Client
 from app.config import Settings
+from app.db import engines, transaction
 
 Url = Annotated[str | None, typer.Option(envvar="ROOTNOTE_URL", help="Where the service is; by default, here.")]
 Json = Annotated[bool, typer.Option("--json", help="Say it as JSON, for scripts.")]
@@ -65,3 +70,14 @@ def until_signal() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask)
     return stop
+
+
+@contextmanager
+def acting(action: str, tenant_id: str, ident: str | None = None) -> Iterator[Session]:
+    """Yield a session of the settings' database in which a command acts for a tenant; the audit log says so.
+
+    Raises DatabaseUnavailable.
+    """
+    who = audit.by_command(tenant_id, action, ident)
+    with closing(engines(settings())) as db, transaction(db.on_behalf_of(who)) as session:
+        yield session

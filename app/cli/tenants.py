@@ -9,7 +9,7 @@ import typer
 from app import migrate, show
 from app.access import keys as access
 from app.cli import options
-from app.db import engines, reading, transaction
+from app.db import engines, reading
 from app.errors import InvalidRequest
 from app.models import DEFAULT_TENANT
 from app.usage import service as usage
@@ -28,9 +28,8 @@ def create(
     """Add a tenant to the database of the settings; `rootnote keys create --tenant` lets it in."""
     if not _ID.fullmatch(tenant):
         raise InvalidRequest(f"{tenant!r} is no id of a tenant: lower-case letters, digits, - and _, at most 64")
-    settings = options.settings()
-    migrate.upgrade(settings)
-    with closing(engines(settings)) as db, transaction(db) as session:
+    migrate.upgrade(options.settings())
+    with options.acting("tenants create", tenant, tenant) as session:
         access.create_tenant(session, tenant, name or tenant)
     options.say(f"Tenant {tenant}. A key for it: rootnote keys create NAME --tenant {tenant}")
 
@@ -42,7 +41,7 @@ def allow(
     jobs: Annotated[int | None, typer.Option(min=0, help="Attributions a month; left out: no limit.")] = None,
 ) -> None:
     """Set what a tenant may use, in the database of the settings."""
-    with closing(engines(options.settings())) as db, transaction(db) as session:
+    with options.acting("tenants allow", tenant, tenant) as session:
         usage.allow(session, tenant_id=tenant, requests_per_minute=requests, jobs_per_month=jobs)
     words = ("no limit" if limit is None else str(limit) for limit in (requests, jobs))
     options.say("{}: requests a minute: {}; jobs a month: {}".format(tenant, *words))

@@ -1,6 +1,6 @@
 """The tables. What belongs to a tenant says so in its row; ids are UUIDv7 strings, which sort by time of creation."""
 
-from app.models.access import ApiKey
+from app.models.access import ApiKey, AuditEntry, AuditOutcome
 from app.models.attributions import Attribution, Influence, Method, Stage, Status, Verdict
 from app.models.builds import Build, BuildPiece, Making
 from app.models.catalogue import Right, Song, TrainingPolicy
@@ -19,6 +19,8 @@ __all__ = [
     "DEFAULT_TENANT",
     "ApiKey",
     "Attribution",
+    "AuditEntry",
+    "AuditOutcome",
     "Build",
     "BuildPiece",
     "Counterfactual",

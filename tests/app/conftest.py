@@ -13,7 +13,7 @@ from app.config import Settings
 from app.db import Database, transaction
 from app.deps import Caller, caller
 from app.main import create_app
-from app.models import DEFAULT_TENANT, Model
+from app.models import DEFAULT_TENANT, Model, Tenant
 from tests.app.here import client_of
 from tests.app.shell import Captured, Shell
 from tests.app.world import model_folder
@@ -37,8 +37,10 @@ def model(database: Database, settings: Settings) -> Model:
 
 
 @pytest.fixture
-def stranger(database_settings: Settings) -> Iterator[TestClient]:
+def stranger(database_settings: Settings, database: Database) -> Iterator[TestClient]:
     """Another tenant, at the same database."""
+    with transaction(database) as session:
+        session.merge(Tenant(id="stranger", name="Stranger"))
     app = create_app(database_settings)
     app.dependency_overrides[caller] = lambda: Caller("stranger", TENANT)
     with client_of(app) as client:

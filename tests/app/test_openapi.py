@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from app.access import schemas as access
 from app.attributions import batch_schemas as batches
 from app.attributions import schemas as attributions
 from app.catalogue import holder_schemas as holders
@@ -70,6 +71,7 @@ OPERATIONS = {
     "testWebhookEndpoint": ("post", "/v1/webhook-endpoints/{endpoint_id}/test"),
     "listWebhookDeliveries": ("get", "/v1/webhook-endpoints/{endpoint_id}/deliveries"),
     "replayWebhookEvents": ("post", "/v1/webhook-endpoints/{endpoint_id}/replay"),
+    "listAudit": ("get", "/v1/audit"),
     "getHealth": ("get", "/healthz"),
     "getReadiness": ("get", "/readyz"),
     "getMetrics": ("get", "/metrics"),
@@ -105,6 +107,8 @@ SCHEMAS = [
     webhooks.Endpoint,
     webhooks.EndpointSecret,
     webhooks.Delivery,
+    access.AuditEntry,
+    access.AuditPage,
     Problem,
 ]
 

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from app.db import transaction
 from app.models import DEFAULT_TENANT, Attribution, Holder, Right, Song
-from tests.app.world import add_found, statements
+from tests.app.world import add_found, narrowings, statements
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 READS = {
@@ -66,6 +66,14 @@ def test_a_route_sends_so_many_statements_however_much_it_shows(address, client,
     for limit in (1, 25):
         selects = _selects(client, address.format_map(world), limit)
         assert len(selects) == READS[address], selects
+
+
+@pytest.mark.parametrize("address", READS)
+def test_who_asks_is_told_to_postgres_in_one_statement_more(address, client, world, database):
+    client.get(address.format_map(world))
+    with narrowings() as said:
+        assert client.get(address.format_map(world)).status_code == 200
+    assert len(said) == (database.read.dialect.name == "postgresql")
 
 
 @pytest.mark.parametrize("address", ["/v1/attributions", "/v1/songs/{song}/influences"])

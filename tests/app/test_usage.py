@@ -16,7 +16,6 @@ from app.usage import service
 from tests.app.registered import outcome, queue_one, register
 from tests.app.sounds import Sound
 from tests.app.test_batches_api import WAV, sent, slugs
-from tests.app.test_cli import run  # noqa: F401  (a fixture)
 from tests.app.world import rows
 
 
@@ -135,7 +134,7 @@ def test_a_month_that_is_used_up_refuses_tracks_and_items(client, model, databas
     assert rows(database, Attribution) == 2
 
 
-def test_quotas_are_set_and_use_is_read_by_command(run, database, database_settings, monkeypatch):  # noqa: F811
+def test_quotas_are_set_and_use_is_read_by_command(run, database, database_settings, monkeypatch):
     monkeypatch.setenv("ROOTNOTE_DATABASE_URL", database_settings.database_url)
     status, out, _ = run("tenants", "allow", DEFAULT_TENANT, "--jobs", "5")
     assert (status, out) == (0, "default: requests a minute: no limit; jobs a month: 5")

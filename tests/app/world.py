@@ -126,7 +126,24 @@ def objects(settings: Any) -> list[Path]:
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """The statements that are sent to any database inside the block."""
+    """The statements that are sent to any database inside the block, but those that say for whom the others are."""
+    with _sent() as sent:
+        asked: list[str] = []
+        yield asked
+        asked += [each for each in sent if "set_config" not in each]
+
+
+@contextmanager
+def narrowings() -> Iterator[list[str]]:
+    """The statements inside the block that say, on Postgres, for whom a transaction runs."""
+    with _sent() as sent:
+        said: list[str] = []
+        yield said
+        said += [each for each in sent if "set_config" in each]
+
+
+@contextmanager
+def _sent() -> Iterator[list[str]]:
     sent: list[str] = []
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:

@@ -1,0 +1,84 @@
+"""On whose behalf statements run. Under Postgres, row-level security holds them to what that one may see.
+
+The login of the service owns the tables and sees every tenant: workers, the sweeper and commands act so, as SYSTEM.
+The API acts as a tenant or as a rights-holder, in roles that see only what `app/isolation.py` lets them; while nobody
+has said as whom, it acts as NOBODY and sees nothing. On SQLite there are no roles: the queries alone hold there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event, inspect
+from sqlalchemy.orm import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import SessionTransaction
+
+TENANT_ROLE, HOLDER_ROLE = "rootnote_tenant", "rootnote_holder"
+TENANT_SETTING, HOLDER_SETTING = "rootnote.tenant", "rootnote.holder"
+# One round trip, and forgotten with the transaction: a pooled connection carries nobody's rights to the next one.
+_NARROW = "SELECT " + ", ".join(f"set_config('{name}', %s, true)" for name in ("role", TENANT_SETTING, HOLDER_SETTING))
+_MADE, _ACTING = "made", "acting"
+
+
+@dataclass(frozen=True)
+class Acting:
+    """As whom a transaction runs, and what is written down of it just before its commit."""
+
+    role: str | None = TENANT_ROLE
+    tenant_id: str = ""
+    holder_id: str = ""
+    witness: Callable[[Session], None] | None = None
+
+
+SYSTEM = Acting(role=None)
+NOBODY = Acting()
+
+
+class ActingSession(Session):
+    """A session whose every transaction is held to what its actor may see."""
+
+    def __init__(self, *args: Any, acting: Acting, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.info[_ACTING] = acting
+
+    @property
+    def acting(self) -> Acting:
+        """As whom it runs."""
+        acting: Acting = self.info[_ACTING]
+        return acting
+
+
+def narrowed(session: Session) -> bool:
+    """Whether row-level security holds in this session."""
+    return isinstance(session, ActingSession) and bool(session.acting.role) and _on_postgres(session.connection())
+
+
+def made(session: Session) -> list[tuple[str, str]]:
+    """Table and id of every row that this session has written as an object so far."""
+    found: list[tuple[str, str]] = session.info.setdefault(_MADE, [])
+    return found
+
+
+@event.listens_for(ActingSession, "after_begin")
+def _narrow(session: ActingSession, transaction: SessionTransaction, connection: Connection) -> None:
+    acting = session.acting
+    if acting.role and not transaction.nested and _on_postgres(connection):
+        connection.exec_driver_sql(_NARROW, (acting.role, acting.tenant_id, acting.holder_id))
+
+
+@event.listens_for(ActingSession, "after_flush")
+def _note(session: ActingSession, _: object) -> None:
+    if session.acting.witness is not None:
+        for each in session.new:
+            state = inspect(each)
+            made(session).append((state.mapper.local_table.name, str(state.mapper.primary_key_from_instance(each)[0])))
+
+
+def _on_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
