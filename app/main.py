@@ -20,6 +20,7 @@ from app.attributions import routes as attributions
 from app.attributions.batch_schemas import NewItem
 from app.catalogue import holder_routes as holders
 from app.catalogue import model_routes as models
+from app.catalogue import policy_routes as policies
 from app.catalogue import routes as catalogue
 from app.config import Settings
 from app.counterfactuals import routes as counterfactuals
@@ -35,6 +36,7 @@ from app.pages import routes as pages
 from app.recordings import routes as recordings
 from app.recordings.waveforms import Waveforms
 from app.reports import routes as reports
+from app.statements import routes as statements
 from app.storage import Storage
 from app.usage import routes as usage
 from app.webhooks import routes as webhooks
@@ -45,6 +47,7 @@ COUNTED = (
     webhooks.router,
     *(catalogue.router, holders.router, models.router, usage.router),
     *(reports.router, counterfactuals.router),
+    *(policies.router, statements.router),
 )
 ROUTERS = (*COUNTED, *pages.ROUTERS, health.router)
 

@@ -129,13 +129,16 @@ def history(out: Console, song: Song, rows: Iterable[HistoryRow]) -> None:
         out.print("found in no track yet")
 
 
-def imported(out: Console, report: ImportReport) -> None:
-    """Show what an import did."""
+def imported(out: Console, report: ImportReport, failed: Mapping[str, str] | None = None) -> None:
+    """Show what an import did, and which files failed."""
     would = "would be " if report.dry_run else ""
     counts = f"{report.created} {would}created, {report.updated} {would}updated, {report.unchanged} unchanged"
     out.print(f"{report.rows} rows: {counts}, {len(report.errors)} left out")
     for kind, each in [("error", row) for row in report.errors] + [("warning", row) for row in report.warnings]:
-        out.print(escape(f"  line {each.line}, {each.field or 'whole line'}: {kind}: {each.message}"))
+        place = f"line {each.line}" if each.column is None else f"line {each.line}, column {each.column}"
+        out.print(escape(f"  {place}, {each.field or 'whole line'}: {kind}: {each.message}"), soft_wrap=True)
+    for name, why in (failed or {}).items():
+        out.print(escape(f"  {name}: error: {why}"), soft_wrap=True)
     if report.ignored_columns:
         out.print(escape(f"  columns not known and left out: {', '.join(report.ignored_columns)}"))
 

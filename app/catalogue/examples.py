@@ -37,7 +37,9 @@ REPORT: dict[str, Any] = {
     "created": 100,
     "updated": 15,
     "unchanged": 4,
-    "errors": [{"line": 7, "field": "isrc", "message": "an ISRC is two letters, then ten letters or digits"}],
+    "errors": [
+        {"line": 7, "column": 4, "field": "isrc", "message": "an ISRC is two letters, then ten letters or digits"}
+    ],
     "warnings": [],
     "ignored_columns": ["label_code"],
 }

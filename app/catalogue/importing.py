@@ -1,8 +1,9 @@
 """A catalogue as CSV: one song a line, read whole, checked line by line, stored by key.
 
-Columns: key, title, artist, isrc, iswc, upc, duration_s, licence, training_policy, rights; in any order, separated by
-comma, semicolon or tab. A line without a key goes by its ISRC. `rights` is `party|role|share|ipi|isni; …`, of which the
-last two may be left out. An empty cell says nothing: it never clears what is stored.
+Columns: key, title, artist, isrc, iswc, upc, duration_s, licence, training_policy, policy_from, policy_to, rights; in
+any order, separated by comma, semicolon or tab. A line without a key goes by its ISRC. `rights` is
+`party|role|share|ipi|isni; …`, of which the last two may be left out. An empty cell says nothing: it never clears what
+is stored.
 """
 
 import csv
@@ -16,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
-from app.catalogue import identifiers
+from app.catalogue import identifiers, policies
 from app.catalogue.holders import Directory, Party
 from app.catalogue.schemas import ImportReport, RowError, SongFacts
 from app.catalogue.service import assign, build, differences, stated
@@ -47,6 +48,7 @@ class Sheet:
     errors: tuple[RowError, ...]
     warnings: tuple[RowError, ...]
     ignored_columns: tuple[str, ...]
+    header: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -69,7 +71,9 @@ def parse(data: bytes) -> Sheet:
         else:
             lines[line.key] = line
     ignored = tuple(name for name in reader.fieldnames or [] if name not in COLUMNS)
-    return Sheet(tuple(lines.values()), tuple(errors), tuple(_doubts(lines.values())), ignored)
+    header = list(reader.fieldnames or [])
+    wrong, doubtful = ([_placed(each, header) for each in found] for found in (errors, _doubts(lines.values())))
+    return Sheet(tuple(lines.values()), tuple(wrong), tuple(doubtful), ignored, tuple(header))
 
 
 def store(session: Session, *, tenant_id: str, sheet: Sheet, dry_run: bool = False) -> ImportReport:
@@ -82,14 +86,16 @@ def store(session: Session, *, tenant_id: str, sheet: Sheet, dry_run: bool = Fal
     for start in range(0, len(sheet.lines), _BATCH):
         batch = sheet.lines[start : start + _BATCH]
         known = by_key(session, tenant_id=tenant_id, keys=[line.key for line in batch])
-        sound = _admit(directory, batch, errors)
+        sound = _admit(directory, batch, errors, sheet.header)
         if not dry_run:
             directory.save()
+        told = policies.latest(session, [song.id for song in known.values()]) if _dated(sound) else {}
         for line in sound:
             song = known.get(line.key)
-            counts[_outcome(song, line)] += 1
+            changes = None if song is None else differences(song, stated(line.facts), told.get(song.id))
+            counts[_outcome(changes)] += 1
             if not dry_run:
-                _store(session, directory, song, line)
+                _store(session, directory, line, song, changes)
         _flush(session)
     return ImportReport(
         dry_run=dry_run,
@@ -107,7 +113,7 @@ def by_key(session: Session, *, tenant_id: str, keys: Sequence[str]) -> dict[str
     return {song.key: song for song in session.scalars(query)}
 
 
-def _admit(directory: Directory, lines: Sequence[Line], errors: list[RowError]) -> list[Line]:
+def _admit(directory: Directory, lines: Sequence[Line], errors: list[RowError], header: Sequence[str]) -> list[Line]:
     """Return the lines whose parties are no contradiction to known rights-holders; the others become errors."""
     directory.load(Party.of(right) for line in lines for right in line.facts.rights)
     sound = []
@@ -115,7 +121,7 @@ def _admit(directory: Directory, lines: Sequence[Line], errors: list[RowError]) 
         try:
             directory.admit(Party.of(right) for right in line.facts.rights)
         except HolderConflict as error:
-            errors.append(RowError(line=line.number, field="rights", message=error.detail))
+            errors.append(_placed(RowError(line=line.number, field="rights", message=error.detail), header))
         else:
             sound.append(line)
     return sound
@@ -185,6 +191,12 @@ def _row_error(number: int, location: Sequence[str | int], message: str) -> RowE
     return RowError(line=number, field=".".join(map(str, location)) or None, message=message)
 
 
+def _placed(error: RowError, header: Sequence[str]) -> RowError:
+    """The same error with the number of its column, where the file has such a column."""
+    name = (error.field or "").partition(".")[0]
+    return error.model_copy(update={"column": header.index(name) + 1}) if name in header else error
+
+
 def _doubts(lines: Iterable[Line]) -> Iterator[RowError]:
     for line in lines:
         doubt = identifiers.isrc_warning(line.facts.isrc) if line.facts.isrc else None
@@ -192,14 +204,20 @@ def _doubts(lines: Iterable[Line]) -> Iterator[RowError]:
             yield RowError(line=line.number, field="isrc", message=doubt)
 
 
-def _outcome(song: Song | None, line: Line) -> str:
-    if song is None:
+def _dated(lines: Iterable[Line]) -> bool:
+    return any(line.facts.model_fields_set & {"policy_from", "policy_to"} for line in lines)
+
+
+def _outcome(changes: dict[str, Any] | None) -> str:
+    if changes is None:
         return "created"
-    return "updated" if differences(song, stated(line.facts)) else "unchanged"
+    return "updated" if changes else "unchanged"
 
 
-def _store(session: Session, directory: Directory, song: Song | None, line: Line) -> None:
+def _store(
+    session: Session, directory: Directory, line: Line, song: Song | None, changes: dict[str, Any] | None
+) -> None:
     if song is None:
         build(session, tenant_id=directory.tenant_id, facts=line.facts, directory=directory)
     else:
-        assign(session, song, differences(song, stated(line.facts)), directory)
+        assign(session, song, changes or {}, directory)

@@ -47,9 +47,10 @@ async def filters(
     q: Annotated[
         str | None, Query(description="Words of the title, the artist or the key; each may be unfinished.")
     ] = None,
+    key: Annotated[str | None, Query(description="The caller's own name for it, as it is.")] = None,
 ) -> service.SongFilter:
     """Return which songs are asked for."""
-    return service.SongFilter(isrc, artist, q)
+    return service.SongFilter(isrc, artist, q, key)
 
 
 async def wanted(
@@ -113,7 +114,7 @@ def import_songs(
 ) -> ImportReport:
     """Store every sound line by its key (without one, by its ISRC) and say what is wrong with the others.
 
-    Columns: key, title, artist, isrc, iswc, upc, duration_s, licence, training_policy, rights
+    Columns: key, title, artist, isrc, iswc, upc, duration_s, licence, training_policy, policy_from, policy_to, rights
     (`party|role|share|ipi|isni; …`). An empty cell changes nothing.
     """
     sheet = importing.parse(data)

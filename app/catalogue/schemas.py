@@ -1,7 +1,7 @@
 """What the catalogue's routes take and answer: songs with their rights."""
 
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, computed_field, model_validator
@@ -21,9 +21,20 @@ Key = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_
 Isrc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.isrc)]
 Iswc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.iswc)]
 Upc = Annotated[str, StringConstraints(max_length=40), AfterValidator(identifiers.upc)]
-
-
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+Instant = Annotated[datetime, AfterValidator(lambda moment: moment if moment.tzinfo else moment.replace(tzinfo=UTC))]
+POLICY_FROM = Field(None, description="From when `training_policy` holds; null: it always did. Left out: from now on.")
+POLICY_TO = Field(None, description="Until when it holds; null: without end.")
+
+
+def _dated(facts: "SongFacts | SongChanges") -> None:
+    """Refuse dates that belong to no policy, or end before they begin."""
+    if facts.model_fields_set & {"policy_from", "policy_to"} and "training_policy" not in facts.model_fields_set:
+        raise ValueError("policy_from and policy_to need a training_policy")
+    if facts.policy_from and facts.policy_to and facts.policy_from >= facts.policy_to:
+        raise ValueError("policy_to must lie after policy_from")
 
 
 class SongFacts(BaseModel):
@@ -40,7 +51,14 @@ class SongFacts(BaseModel):
     duration_s: Seconds | None = None
     licence: Licence = ""
     training_policy: TrainingPolicy = TrainingPolicy.ALLOW
+    policy_from: Instant | None = POLICY_FROM
+    policy_to: Instant | None = POLICY_TO
     rights: Rights = []
+
+    @model_validator(mode="after")
+    def _policy(self) -> Self:
+        _dated(self)
+        return self
 
 
 class SongChanges(BaseModel):
@@ -58,7 +76,14 @@ class SongChanges(BaseModel):
     duration_s: Seconds | None = None
     licence: Licence | None = None
     training_policy: TrainingPolicy | None = None
+    policy_from: Instant | None = POLICY_FROM
+    policy_to: Instant | None = POLICY_TO
     rights: Rights | None = None
+
+    @model_validator(mode="after")
+    def _policy(self) -> Self:
+        _dated(self)
+        return self
 
     @model_validator(mode="after")
     def _required_stay(self) -> Self:
@@ -82,7 +107,9 @@ class Song(BaseModel):
     upc: str | None
     duration_s: float | None
     licence: str
-    training_policy: TrainingPolicy
+    training_policy: TrainingPolicy = Field(
+        description="What was last stated to hold at once; `/policies` has the history."
+    )
     audio_sha256: str | None = Field(description="SHA-256 of the stored recording; null while none is stored.")
     created_at: datetime
     updated_at: datetime
@@ -99,6 +126,7 @@ class RowError(BaseModel):
     """Why one line of an import was left out (or, as a warning, what is doubtful in it)."""
 
     line: int = Field(description="Line of the file, the header being 1.")
+    column: int | None = Field(None, description="Column of the file, the first being 1.")
     field: str | None
     message: str
 

@@ -9,25 +9,29 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from app import words
-from app.catalogue import holders, identifiers
+from app.catalogue import holders, identifiers, policies
 from app.catalogue.holders import Directory, Party
+from app.catalogue.policies import Stated
 from app.catalogue.schemas import SongChanges, SongFacts
 from app.cursor import PAGE_ROWS, Page, decode, encode
 from app.cursor import page as cut
 from app.db import now
 from app.errors import Conflict, InvalidRequest, NotFound
-from app.models import Right, Song, new_id
+from app.models import Right, Song, SongPolicy, TrainingPolicy, new_id
 
 _RIGHT_FIELDS = ("party", "role", "ipi", "isni", "share")
+_POLICY = ("training_policy", "policy_from", "policy_to")
+_DATES = frozenset(_POLICY[1:])
 
 
 @dataclass(frozen=True)
 class SongFilter:
-    """Which songs to list: an ISRC in any notation, an artist's whole name, words of title, artist or key."""
+    """Which songs to list: an ISRC in any notation, an artist's whole name, words of title, artist or key, one key."""
 
     isrc: str | None = None
     artist: str | None = None
     q: str | None = None
+    key: str | None = None
 
 
 def create(session: Session, *, tenant_id: str, facts: SongFacts, ident: str | None = None) -> Song:
@@ -50,8 +54,11 @@ def build(
     """Make a song of its facts and add it to the session; the directory knows its parties."""
     moment, ident = now(session), ident or new_id()
     song = Song(id=ident, tenant_id=tenant_id, key=facts.key or ident, rights=[], created_at=moment, updated_at=moment)
-    for name, value in facts.model_dump(exclude={"key", "rights"}).items():
+    for name, value in facts.model_dump(exclude={"key", "rights", *_POLICY}).items():
         setattr(song, name, value)
+    # Until something is stated to hold, nothing is allowed.
+    song.training_policy = TrainingPolicy.BLOCK
+    policies.state(session, song, Stated(facts.training_policy, facts.policy_from, facts.policy_to))
     song.rights = _rights(tenant_id, facts.model_dump()["rights"], directory)
     session.add(song)
     return song
@@ -71,7 +78,9 @@ def change(session: Session, *, tenant_id: str, song_id: str, changes: SongChang
     """Change the facts that were given; raises NotFound, HolderConflict."""
     song = get(session, tenant_id=tenant_id, song_id=song_id)
     directory = holders.directory(session, tenant_id, [Party.of(right) for right in changes.rights or ()])
-    assign(session, song, differences(song, stated(changes)), directory)
+    given = stated(changes)
+    last = policies.latest(session, [song_id]).get(song_id) if _DATES & given.keys() else None
+    assign(session, song, differences(song, given, last), directory)
     return song
 
 
@@ -101,9 +110,19 @@ def stated(facts: SongFacts | SongChanges) -> dict[str, Any]:
     return {name: value for name, value in facts.model_dump().items() if name in facts.model_fields_set}
 
 
-def differences(song: Song, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those facts (as dumped from a schema) that are not already so."""
-    return {name: value for name, value in facts.items() if _fact(song, name) != value}
+def differences(song: Song, facts: Mapping[str, Any], last: SongPolicy | None = None) -> dict[str, Any]:
+    """Return those facts (as dumped from a schema) that are not already so.
+
+    last: what was stated last of the song's training policy; it is needed where the facts say from when one holds.
+    """
+    changed = {name: value for name, value in facts.items() if name not in _POLICY and _fact(song, name) != value}
+    policy = {name: facts[name] for name in _POLICY if name in facts}
+    if not _DATES & policy.keys():
+        same = policy.get("training_policy", song.training_policy) == song.training_policy
+    else:
+        said = tuple(policy.get(name) for name in _POLICY)
+        same = last is not None and (last.policy, last.valid_from, last.valid_to) == said
+    return changed if same else changed | policy
 
 
 def assign(session: Session, song: Song, facts: Mapping[str, Any], directory: Directory | None = None) -> None:
@@ -112,8 +131,13 @@ def assign(session: Session, song: Song, facts: Mapping[str, Any], directory: Di
     The directory knows the parties of the rights, where there are any among the facts.
     """
     for name, value in facts.items():
+        if name in _POLICY:
+            continue
         written = _rights(song.tenant_id, value, directory) if name == "rights" and directory else value
         setattr(song, name, written)
+    if "training_policy" in facts:
+        since = facts.get("policy_from") if _DATES & facts.keys() else now(session)
+        policies.state(session, song, Stated(facts["training_policy"], since, facts.get("policy_to")))
     if facts:
         song.updated_at = now(session)
 
@@ -141,6 +165,8 @@ def _conditions(wanted: SongFilter) -> list[ColumnElement[bool]]:
             conditions.append(Song.isrc == identifiers.isrc(wanted.isrc))
         except ValueError as error:
             raise InvalidRequest(f"isrc: {error}") from error
+    if wanted.key is not None:
+        conditions.append(Song.key == wanted.key)
     if wanted.artist is not None:
         conditions.append(Song.artist_plain == words.plain(wanted.artist))
     return conditions

@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from app import show
-from app.cli import asking, forgetting, reports, serving
+from app.cli import asking, forgetting, reports, rights, serving, statements
 from app.cli.index import index
 from app.cli.keys import keys
 from app.cli.models import models
@@ -21,8 +21,12 @@ for command in (serving.up, serving.demo, serving.sweep, asking.attribute, askin
     app.command()(command)
 app.command()(serving.deliver)
 app.command()(forgetting.forget)
+app.command()(asking.wait)
+app.command()(rights.holders)
+app.command()(rights.audit)
 app.command()(reports.report)
 app.command()(reports.verify)
+app.command()(statements.statement)
 app.command(name="migrate")(serving.migrate_)
 for keeping in (serving.backup, serving.restore):
     app.command()(keeping)
@@ -30,6 +34,7 @@ for group, name in ((songs, "songs"), (models, "models"), (index, "index"), (ten
     app.add_typer(group, name=name)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(reports.report_keys, name="report-keys")
+app.add_typer(statements.statements, name="statements")
 
 
 def main() -> None:

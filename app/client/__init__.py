@@ -9,11 +9,12 @@ from app.client.connection import Connection, Patience
 from app.client.counterfactuals import Counterfactuals
 from app.client.refusals import NotSucceeded, UnknownProblem, Unreachable
 from app.client.reports import Reports
+from app.client.statements import Statements
 
 __all__ = ["Client", "NotSucceeded", "Patience", "Track", "UnknownProblem", "Unreachable", "Watch"]
 
 
-class Client(Attributions, Catalogue, Counterfactuals, Reports, Connection):
+class Client(Attributions, Catalogue, Counterfactuals, Reports, Statements, Connection):
     """A connection to a service at a URL; use it in a `with`.
 
     Every call raises Unreachable, or the ServiceError that the service's problem document names.

@@ -13,7 +13,7 @@ import httpx
 from app.attributions.batch_schemas import Batch, BatchItem, BatchItemPage, BatchReceipt
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow
 from app.attributions.waiting import ENDED
-from app.client.connection import Connection, read
+from app.client.connection import Connection, once, read
 from app.client.refusals import NotSucceeded, asked_to_wait, job_error
 from app.models import Status
 from app.usage.schemas import TenantUsage
@@ -61,7 +61,7 @@ class Attributions(Connection):
         return self._follow(self.call("GET", f"/v1/attributions/{attribution_id}"), watch)
 
     def post(self, track: Track) -> Attribution:
-        """Post a track; the answer says how its attribution stands."""
+        """Post a track, once however often it must be sent; the answer says how its attribution stands."""
         return read(Attribution, self._post(track))
 
     def get(self, attribution_id: str) -> Attribution:
@@ -74,7 +74,7 @@ class Attributions(Connection):
 
     def reattribute(self, attribution_id: str) -> Attribution:
         """Have a track attributed again with the newest version of its model."""
-        return read(Attribution, self.call("POST", f"/v1/attributions/{attribution_id}/reattribute"))
+        return read(Attribution, self.call("POST", f"/v1/attributions/{attribution_id}/reattribute", headers=once()))
 
     def attributions(self, **wanted: str) -> Iterator[Attribution]:
         """Yield attributions, the newest first; `wanted` are the list's own filters."""
@@ -96,7 +96,7 @@ class Attributions(Connection):
                 for place, track in enumerate(tracks.values())
             }
             form = {"batch": batch, "items": json.dumps(items)}
-            return read(BatchReceipt, self.call("POST", "/v1/batches", files=files, data=form))
+            return read(BatchReceipt, self.call("POST", "/v1/batches", files=files, data=form, headers=once()))
 
     def batch(self, batch: str) -> Batch:
         """Say how the items of a batch stand."""
@@ -113,7 +113,7 @@ class Attributions(Connection):
     def _post(self, track: Track) -> httpx.Response:
         with track.path.open("rb") as file:
             files = {"audio": (track.path.name, file)}
-            return self.call("POST", "/v1/attributions", files=files, data=track.form())
+            return self.call("POST", "/v1/attributions", files=files, data=track.form(), headers=once())
 
     def _follow(self, response: httpx.Response, watch: Watch) -> Attribution:
         attribution = read(Attribution, response)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from uuid import uuid4
 
 import httpx
 from pydantic import BaseModel
@@ -16,8 +17,8 @@ TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 PAGE_ROWS = 100
 PAUSE_SECONDS = 1.0
 """Between two tries where the service does not say how long to wait; doubles with each."""
-_PASSING = frozenset({429, 502, 503, 504})
-_KEY = "Idempotency-Key"
+_PASSING = frozenset({502, 503, 504})
+KEY = "Idempotency-Key"
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -70,17 +71,14 @@ class Connection:
     def call(self, method: str, path: str, **rest: Any) -> httpx.Response:
         """Return a successful answer; raises Unreachable, or the ServiceError that the service names."""
         left, pause = self._patience.seconds, PAUSE_SECONDS
-        again = method != "POST" or _KEY in rest.get("headers", {})
+        again = method != "POST" or KEY in rest.get("headers", {})
         while True:
-            response = self._once(method, path, **rest)
-            if response.is_success:
-                return response
-            asked = asked_to_wait(response)
-            wait = pause if asked is None else asked
-            # What was refused as too much was not done; what failed half-way may have been.
-            harmless = again or response.status_code == httpx.codes.TOO_MANY_REQUESTS
-            if response.status_code not in _PASSING or not harmless or wait > left:
-                raise refusal(response)
+            told = self._once(method, path, **rest)
+            if isinstance(told, httpx.Response) and told.is_success:
+                return told
+            wait = _wait(told, pause, again=again)
+            if wait is None or wait > left:
+                raise self._failure(told)
             self._patience.sleep(wait)
             left, pause = left - wait, 2 * pause
 
@@ -94,11 +92,36 @@ class Connection:
                 return
             query["cursor"] = found.next_cursor
 
-    def _once(self, method: str, path: str, **rest: Any) -> httpx.Response:
+    def _once(self, method: str, path: str, **rest: Any) -> httpx.Response | httpx.TransportError:
         try:
             return self._http.request(method, path, **rest)
         except httpx.TransportError as error:
-            raise Unreachable(f"{self._url}: {error}. Is `rootnote up` running?") from error
+            return error
+
+    def _failure(self, told: httpx.Response | httpx.TransportError) -> errors.ServiceError:
+        if isinstance(told, httpx.Response):
+            return refusal(told)
+        failure = Unreachable(f"{self._url}: {told}. Is `rootnote up` running?")
+        failure.__cause__ = told
+        return failure
+
+
+def once() -> dict[str, str]:
+    """Return the header that lets a call be sent again without being done twice."""
+    return {KEY: str(uuid4())}
+
+
+def _wait(told: httpx.Response | httpx.TransportError, pause: float, *, again: bool) -> float | None:
+    """How long to wait before the same call is sent again; None where it must not be, or would be of no use."""
+    if isinstance(told, httpx.TransportError):
+        # Nobody there is told at once; a connection that was lost on the way is tried again.
+        return pause if again and not isinstance(told, httpx.ConnectError) else None
+    asked = asked_to_wait(told)
+    # What was refused as too much was not done; what failed half-way may have been.
+    refused = told.status_code == httpx.codes.TOO_MANY_REQUESTS
+    under_way = told.status_code == httpx.codes.CONFLICT and asked is not None
+    passing = refused or (again and (told.status_code in _PASSING or under_way))
+    return (pause if asked is None else asked) if passing else None
 
 
 def read(kind: type[Answer], response: httpx.Response) -> Answer:

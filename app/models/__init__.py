@@ -10,6 +10,17 @@ from app.models.disputes import Dispute, DisputeOutcome
 from app.models.holders import Holder
 from app.models.idempotency import IdempotencyKey
 from app.models.keys import ReportKey
+from app.models.policies import SongPolicy
+from app.models.statements import (
+    Closing,
+    ClosingTotal,
+    Side,
+    StatedDispute,
+    StatedSong,
+    StatedTrack,
+    Statement,
+    StatementLine,
+)
 from app.models.tenants import DEFAULT_TENANT, Quota, Tenant, Usage
 from app.models.training import Model, TrainingSong
 from app.models.webhooks import DeliveryStatus, DisabledFor, Event, WebhookDelivery, WebhookEndpoint, WebhookSecret
@@ -23,6 +34,8 @@ __all__ = [
     "AuditOutcome",
     "Build",
     "BuildPiece",
+    "Closing",
+    "ClosingTotal",
     "Counterfactual",
     "DeliveryStatus",
     "DisabledFor",
@@ -41,8 +54,15 @@ __all__ = [
     "Quota",
     "ReportKey",
     "Right",
+    "Side",
     "Song",
+    "SongPolicy",
     "Stage",
+    "StatedDispute",
+    "StatedSong",
+    "StatedTrack",
+    "Statement",
+    "StatementLine",
     "Status",
     "Take",
     "Tenant",

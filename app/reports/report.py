@@ -14,25 +14,26 @@ from app.attributions import service as attributions
 from app.attributions.schemas import Audio, Result, influence_facts
 from app.errors import NoResult
 from app.models import Influence, Song
+from app.reports.sealing import instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
     from app.models import Attribution
 
-TYPE, SCHEMA = "rootnote.report", 1
+TYPE, SCHEMA = "rootnote.report", 2
 DISCLAIMERS = (
     "A share is a predicted part of what the model knows about the track. It is evidence of influence, not a finding of"
     " copying or of infringement.",
     "Scores and shares hold for this model and this index; those of other models or indexes are not comparable.",
     "What no song explains is unattributed. All shares and the unattributed remainder sum to one.",
-    "Titles, artists and identifiers are those of the catalogue at the time of asking; everything else is as it was"
+    "Titles, identifiers and rights are those of the catalogue at the time of asking; everything else is as it was"
     " found.",
 )
 UNCALIBRATED = "The shares are not calibrated: they follow a provisional rule and have no unit."
+_RIGHT = ("holder_id", "party", "role", "ipi", "isni", "share")
 _RESULT = ("measure", "draws", "provenance", "reference_loss", "shares", "abstained", "unattributed", "reliability")
 
 
@@ -60,7 +61,7 @@ def document(session: Session, *, tenant_id: str, attribution_id: str) -> dict[s
 
 
 def _attribution(row: Attribution) -> dict[str, Any]:
-    named = ("id", "external_id", "batch", "custom_id", "repeats", "prompt", "method")
+    named = ("id", "external_id", "batch", "custom_id", "repeats", "prompt", "method", "counted")
     return {name: getattr(row, name) for name in named} | {
         "created_at": instant(row.created_at),
         "ended_at": row.finished_at and instant(row.finished_at),
@@ -68,16 +69,13 @@ def _attribution(row: Attribution) -> dict[str, Any]:
 
 
 def _influences(session: Session, row: Attribution) -> Iterable[Influence]:
-    query = select(Influence).join(Influence.song).options(contains_eager(Influence.song))
+    whole = contains_eager(Influence.song).selectinload(Song.rights)
+    query = select(Influence).join(Influence.song).options(whole)
     whose = (Influence.attribution_id == row.id, Influence.tenant_id == row.tenant_id, Song.tenant_id == row.tenant_id)
     return session.scalars(query.where(*whose).order_by(Influence.rank))
 
 
 def _influence(row: Influence) -> dict[str, Any]:
     song = {name: getattr(row.song, name) for name in ("id", "key", "title", "artist", "isrc", "iswc")}
-    return {"song": song} | influence_facts(row)
-
-
-def instant(moment: datetime) -> str:
-    """An instant as documents write it: UTC, to the microsecond."""
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    rights = [{name: getattr(right, name) for name in _RIGHT} for right in row.song.rights]
+    return {"song": song | {"rights": rights}} | influence_facts(row)

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["reports"])
 ANY = needs(*Scope)
 """Whoever was given a key at all may verify what was given to it."""
 CSV = "text/csv; charset=utf-8"
-_SIGNED: dict[str, Any] = {
+SIGNED: dict[str, Any] = {
     "schema": {
         "type": "object",
         "required": ["document", "signature"],
@@ -36,7 +36,7 @@ _SIGNED: dict[str, Any] = {
 _FILE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": _SIGNED},
+        "content": {"application/json": SIGNED},
         "description": "The file, byte for byte.",
     }
 }
@@ -49,7 +49,7 @@ _FILE: dict[str, Any] = {
     response_class=Response,
     dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
     responses=document(errors.NotFound, errors.NoResult)
-    | {200: {"description": "Canonical JSON with a signature.", "content": {"application/json": _SIGNED}}},
+    | {200: {"description": "Canonical JSON with a signature.", "content": {"application/json": SIGNED}}},
 )
 def issue(database: DatabaseDep, settings: SettingsDep, caller: CallerDep, attribution_id: str) -> Response:
     """Show all that was found, with what is needed to judge and repeat it, as canonical JSON under a signature.

@@ -1,5 +1,6 @@
 """What the routes of reports answer beside the documents themselves."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -81,5 +82,11 @@ class Verification(BaseModel):
             key_id=verdict.key_id,
             type=told.get("type"),
             schema_=told.get("schema"),
-            subject=told["attribution"]["id"] if told else None,
+            subject=_subject(told),
         )
+
+
+def _subject(told: Mapping[str, Any]) -> str | None:
+    """Return the id of an attribution or of a statement; what it is about has the name of its kind."""
+    about = told.get("attribution") or told.get("statement")
+    return about["id"] if about else None

@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ALGORITHM = "ed25519"
-KNOWN = {"rootnote.report": (1,)}
+KNOWN = {"rootnote.report": (1, 2), "rootnote.statement": (1,)}
 """Every version of every kind of document that was ever signed; all of them stay valid."""
 
 _EXACT = 2**53 - 1
@@ -80,6 +81,11 @@ def unseal(data: bytes, key_of: Callable[[str], Ed25519PublicKey | None]) -> Ver
     if document["schema"] not in KNOWN.get(document["type"], ()):
         return Verdict(valid=False, reason="signed, but of a kind or version that is not known here", key_id=name)
     return Verdict(valid=True, key_id=name, document=document)
+
+
+def instant(moment: datetime) -> str:
+    """An instant as documents write it: UTC, to the microsecond."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _envelope(document: Any, name: str, signature: str) -> bytes:

@@ -20,13 +20,19 @@ _NUMBERS = (
 )
 
 
+class Number(str):
+    """An exact number as text: a minus before it is no formula."""
+
+    __slots__ = ()
+
+
 def cell(value: Any) -> str:
     """A value as a cell holds it: numbers as documents write them, text so that it stays text, None empty."""
     if value is None:
         return ""
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, Number):
         return f"'{value}" if value.lstrip(" ").startswith(FORMULA) else value
-    return rfc8785.dumps(value).decode()
+    return value if isinstance(value, Number) else rfc8785.dumps(value).decode()
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:

@@ -113,7 +113,7 @@ class TestWithAService:
         status, out, _ = run("songs", "import", "songs.csv", "--dry-run")
         assert status == 1
         assert "1 would be created" in out
-        assert "line 3, title" in out
+        assert "line 3, column 2, title" in out
         assert "colour" in out
 
 

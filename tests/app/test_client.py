@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -152,7 +153,7 @@ class Busy(http.server.BaseHTTPRequestHandler):
     """Answers with the statuses that it was given, one a request, then with readiness of nothing."""
 
     answers: list[tuple[int, str | None]] = []  # noqa: RUF012  set by each test
-    asked: list[str] = []  # noqa: RUF012
+    asked: list[tuple[str, str | None]] = []  # noqa: RUF012  verbs, and the keys that came with them
 
     def do_GET(self) -> None:
         self._answer()
@@ -162,8 +163,11 @@ class Busy(http.server.BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        self.asked.append(self.command)
+        self.asked.append((self.command, self.headers.get("Idempotency-Key")))
         status, wait = self.answers.pop(0)
+        if not status:
+            self.close_connection = True
+            return
         body = b'{"items": [], "next_cursor": null}' if status == 200 else b"busy"
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -203,11 +207,40 @@ def test_patience_ends(busy: str) -> None:
     assert (waited, Busy.answers) == ([20], [])
 
 
-def test_what_may_have_been_done_is_not_done_again(busy: str, track: Track) -> None:
+def test_what_may_have_been_done_is_not_done_again(busy: str) -> None:
     waited: list[float] = []
     Busy.answers = [(503, "1"), (429, "1"), (503, "1")]
     with Client(busy, patience=Patience(30, waited.append)) as client:
         for _ in range(2):
             with pytest.raises(errors.ServiceError, match="503"):
+                client.import_songs(b"title,artist")
+    assert (waited, Busy.asked) == ([1], [("POST", None)] * 3)
+
+
+def test_a_track_is_sent_again_under_the_same_key(busy: str, track: Track) -> None:
+    waited: list[float] = []
+    Busy.answers = [(503, "1"), (0, None), (409, "2"), (404, None), (409, None)]
+    with Client(busy, patience=Patience(30, waited.append)) as client:
+        for _ in range(2):
+            with pytest.raises(errors.ServiceError):
                 client.post(track)
-    assert (waited, Busy.asked) == ([1], ["POST"] * 3)
+    keys = [key for _, key in Busy.asked]
+    assert (waited, len(set(keys[:4])), len(set(keys))) == ([1, 2, 2], 1, 2)
+
+
+def test_a_post_whose_answer_was_lost_is_one_attribution(app: FastAPI, track: Track, model: Model) -> None:
+    lost = []
+
+    class Losing(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = super().handle_request(request)
+            if request.method == "POST" and not lost:
+                lost.append(response.status_code)
+                response.read()
+                raise httpx.ReadError("the answer was lost", request=request)
+            return response
+
+    with serving(app) as url, Client(url, Losing(), patience=Patience(30, lambda _: None)) as client:
+        made = client.post(track)
+        assert [each.id for each in client.attributions()] == [made.id]
+    assert lost == [202]

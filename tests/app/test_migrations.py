@@ -17,7 +17,7 @@ from sqlalchemy import inspect, select, text
 
 from app import migrate
 from app.db import Base, engines, reading, transaction
-from app.models import DEFAULT_TENANT, Attribution, Holder, Influence, Right, Song, Tenant
+from app.models import DEFAULT_TENANT, Attribution, Holder, Influence, Right, Song, SongPolicy, Tenant
 
 ROOT = Path(__file__).parents[2]
 RESULT_OF_0001 = (
@@ -125,6 +125,22 @@ def test_parties_of_earlier_rights_become_holders(empty_database_settings):
     with closing(engines(settings)) as db, db.read.connect() as connection:
         kept = connection.execute(text("SELECT id, party, ipi, isni FROM rights ORDER BY id")).all()
     assert tuple(map(tuple, kept)) == RIGHTS_BEFORE
+
+
+BEFORE_POLICIES = "0015"
+
+
+@BOTH
+def test_what_earlier_songs_allow_held_always(empty_database_settings):
+    settings = empty_database_settings
+    migrate.upgrade(settings, BEFORE_POLICIES)
+    with closing(engines(settings)) as db, db.write.begin() as connection:
+        connection.execute(text(RESULT_OF_0001[0]))
+        connection.execute(text("UPDATE songs SET training_policy = 'block'"))
+    migrate.upgrade(settings)
+    with closing(engines(settings)) as db, reading(db) as session:
+        stated = session.execute(select(SongPolicy.song_id, SongPolicy.policy, SongPolicy.valid_from)).all()
+    assert stated == [("s", "block", None)]
 
 
 @BOTH

@@ -9,6 +9,7 @@ from app.attributions import batch_schemas as batches
 from app.attributions import schemas as attributions
 from app.catalogue import holder_schemas as holders
 from app.catalogue import model_schemas as models
+from app.catalogue import policy_schemas as policies
 from app.catalogue import schemas as catalogue
 from app.config import Settings
 from app.counterfactuals import schemas as counterfactuals
@@ -17,6 +18,7 @@ from app.main import create_app
 from app.problems import Problem
 from app.recordings import schemas as recordings
 from app.reports import schemas as reports
+from app.statements import schemas as statements
 from app.usage import schemas as usage
 from app.webhooks import schemas as webhooks
 from tests.app.here import client_of
@@ -49,6 +51,8 @@ OPERATIONS = {
     "putSongAudio": ("put", "/v1/songs/{song_id}/audio"),
     "listSongInfluences": ("get", "/v1/songs/{song_id}/influences"),
     "getSongInfluenceHistory": ("get", "/v1/songs/{song_id}/influence-history"),
+    "listSongPolicies": ("get", "/v1/songs/{song_id}/policies"),
+    "auditModel": ("get", "/v1/models/{model}/audit"),
     "listHolders": ("get", "/v1/holders"),
     "getHolder": ("get", "/v1/holders/{holder_id}"),
     "listHolderSongs": ("get", "/v1/holders/{holder_id}/songs"),
@@ -61,6 +65,14 @@ OPERATIONS = {
     "getReportTable": ("get", "/v1/attributions/{attribution_id}/report.csv"),
     "verifyReport": ("post", "/v1/reports/verify"),
     "listReportKeys": ("get", "/v1/report-keys"),
+    "closeMonth": ("post", "/v1/statements/{month}/close"),
+    "listClosings": ("get", "/v1/closings"),
+    "listStatements": ("get", "/v1/statements"),
+    "getStatement": ("get", "/v1/statements/{statement_id}"),
+    "listStatementLines": ("get", "/v1/statements/{statement_id}/lines"),
+    "getStatementReport": ("get", "/v1/statements/{statement_id}/report"),
+    "getStatementTable": ("get", "/v1/statements/{statement_id}/report.csv"),
+    "getStatementFlatFile": ("get", "/v1/statements/{statement_id}/report.tsv"),
     "getUsage": ("get", "/v1/usage"),
     "createWebhookEndpoint": ("post", "/v1/webhook-endpoints"),
     "listWebhookEndpoints": ("get", "/v1/webhook-endpoints"),
@@ -92,6 +104,9 @@ SCHEMAS = [
     catalogue.SongFacts,
     holders.Holder,
     models.Model,
+    policies.AuditedSong,
+    policies.ModelAudit,
+    policies.PolicyStatement,
     disputes.Dispute,
     disputes.NewDispute,
     disputes.NewReview,
@@ -102,6 +117,9 @@ SCHEMAS = [
     batches.NewItem,
     reports.ReportKey,
     reports.Verification,
+    statements.ClosedMonth,
+    statements.Statement,
+    statements.StatementLine,
     usage.TenantUsage,
     webhooks.NewEndpoint,
     webhooks.Endpoint,

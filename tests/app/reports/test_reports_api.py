@@ -52,7 +52,8 @@ def test_a_report_says_all_that_was_found(client, ended):
     }
     assert {name: shown["result"][name] for name in document["result"]} == document["result"]
     assert document["result"]["details"]["seed"] == 0
-    bare = [{**each, "song": each["song"] | {"iswc": None}} for each in ranking]
+    assert document["attribution"]["counted"] is True
+    bare = [{**each, "song": each["song"] | {"iswc": None, "rights": []}} for each in ranking]
     assert document["influences"] == [
         {name: each[name] for name in row} for each, row in zip(bare, document["influences"], strict=True)
     ]
@@ -79,7 +80,7 @@ def test_a_report_is_verified_here_and_anywhere(client, ended):
         "reason": None,
         "key_id": told["key_id"],
         "type": "rootnote.report",
-        "schema": 1,
+        "schema": 2,
         "subject": ended,
     }
     (listed,) = client.get("/v1/report-keys").json()["items"]
@@ -100,6 +101,14 @@ def test_after_a_rotation_earlier_reports_are_valid_and_new_ones_are_signed_anew
     assert verify(client, first)["key_id"] != verify(client, second)["key_id"]
     assert json.loads(first)["document"] == json.loads(second)["document"]
     assert [row["signs"] for row in client.get("/v1/report-keys").json()["items"]] == [True, False]
+
+
+def test_a_report_names_who_holds_the_songs(client, ended):
+    first = json.loads(report(client, ended))["document"]["influences"][0]["song"]
+    right = {"party": "Ada", "role": "label", "ipi": "00014107338", "isni": None, "share": 0.5}
+    song = client.patch(f"/v1/songs/{first['id']}", json={"rights": [right]}).json()
+    (held,) = json.loads(report(client, ended))["document"]["influences"][0]["song"]["rights"]
+    assert held == right | {"holder_id": song["rights"][0]["holder_id"]}
 
 
 def test_the_table_says_what_the_report_says(client, ended, database):
