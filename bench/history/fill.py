@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.history.sizes import MODELS, TENANT, Sizes, model_id, moment, song_id, track_id
+from bench.history.sizes import LABELS, MODELS, TENANT, WRITERS, Sizes, holder_id, model_id, moment, song_id, track_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,8 @@ _COLUMNS = {
         "id, tenant_id, key, title, artist, artist_plain, words, isrc, duration_s, licence, training_policy,"
         " created_at, updated_at"
     ),
-    "rights": "id, tenant_id, song_id, party, role, share",
+    "holders": "id, tenant_id, name, name_plain, words, created_at",
+    "rights": "id, tenant_id, song_id, holder_id, party, role, share",
     "attributions": (
         "id, tenant_id, model_id, status, progress, method, external_id, top_k, filename, audio_key, audio_sha256,"
         " audio_bytes, audio_facts, attempts, rings, unattributed, reliability, timings, details, created_at,"
@@ -57,6 +58,7 @@ def fill(connection: Connection[Any], sizes: Sizes, say: Callable[[str], None]) 
     history = _without_history_index(connection)
     plan: tuple[tuple[str, int, Rows], ...] = (
         ("songs", sizes.songs, _songs),
+        ("holders", WRITERS + LABELS, _holders),
         ("rights", sizes.songs, _rights),
         ("attributions", sizes.tracks, _attributions),
         ("influences", sizes.tracks, _influences),
@@ -149,11 +151,19 @@ def _songs(sizes: Sizes, start: int, stop: int) -> Iterator[str]:
         )
 
 
+def _holders(_: Sizes, start: int, stop: int) -> Iterator[str]:
+    for number in range(start, stop):
+        name = f"Party {number}" if number < WRITERS else f"Label {number - WRITERS}"
+        yield f"{holder_id(number)}\t{TENANT}\t{name}\t{name.lower()}\t{name.lower()}\t{moment(0)}\n"
+
+
 def _rights(_: Sizes, start: int, stop: int) -> Iterator[str]:
     for number in range(start, stop):
         song = song_id(number)
-        yield f"{song[:2]}a{song[3:]}\t{TENANT}\t{song}\tParty {number % 5000}\tcomposer\t0.5\n"
-        yield f"{song[:2]}b{song[3:]}\t{TENANT}\t{song}\tLabel {number % 500}\tlabel\t1.0\n"
+        writer, label = number % WRITERS, number % LABELS
+        both = f"{TENANT}\t{song}"
+        yield f"{song[:2]}a{song[3:]}\t{both}\t{holder_id(writer)}\tParty {writer}\tcomposer\t0.5\n"
+        yield f"{song[:2]}b{song[3:]}\t{both}\t{holder_id(WRITERS + label)}\tLabel {label}\tlabel\t1.0\n"
 
 
 def _attributions(_: Sizes, start: int, stop: int) -> Iterator[str]:

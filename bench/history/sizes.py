@@ -9,6 +9,7 @@ TENANT = "default"
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 PAUSE = timedelta(seconds=30)
 MODELS = 3
+WRITERS, LABELS = 5_000, 500
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ def track_id(number: int) -> str:
 def model_id(number: int) -> str:
     """The id of a model."""
     return f"01930000-0000-7000-8000-{number:012x}"
+
+
+def holder_id(number: int) -> str:
+    """The id of a holder of rights: first WRITERS that compose, then LABELS."""
+    return f"01920000-0000-7000-8000-{number:012x}"
 
 
 def moment(track: int) -> datetime:
