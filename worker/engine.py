@@ -1,6 +1,7 @@
 """The engine: a resident pipeline and its index; a waveform goes in, a ranking of the training songs comes out."""
 
 import csv
+import gc
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -121,6 +122,7 @@ class Engine:
         warm = index.background  # fits the curvature too, so that the first query is as fast as the others
         if engine.model.device.type == "cuda":
             engine.warm()
+        long_lived()
         log.info(
             "engine loaded",
             folder=str(folder),
@@ -210,6 +212,16 @@ class Engine:
             "index_digest": self.index_digest,
             "versions": versions(),
         }
+
+
+def long_lived() -> None:
+    """Leave what is in memory now out of later collections: the songs of an index would halt a query for a while.
+
+    What was left out before and is no longer needed goes.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def chosen_device(name: str) -> str:

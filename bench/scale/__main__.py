@@ -25,7 +25,7 @@ from bench.scale.bits import bits_part
 from bench.scale.builds import build_part, spread_part, work_beside
 from bench.scale.catalogue import for_model, random_index
 from bench.scale.floors import Floor, fit_batch
-from bench.scale.laws import kernel_in_use, laws_part
+from bench.scale.laws import kernel_in_use, laws_part, rows_part
 from bench.scale.lengths import lengths_part
 from bench.scale.packages import packages_part
 from bench.scale.plan import Plan, tiny
@@ -109,6 +109,7 @@ def parts(world: World) -> dict[str, Callable[[], dict[str, Any]]]:
         "starter-profile": lambda: profile_part(world.starter, plan),
         "starter-recorded": lambda: recorded_part(world.starter, plan, world.floor("starter-floor")),
         "full-floor": lambda: floor_part(world.large, plan, plan.long_batches, plan.long_s),
+        "full-laws": lambda: rows_part(world.large, plan),
         "full-query": lambda: large(query_part, plan.long_s, (plan.long_queries, 0)),
         "full-build": lambda: build_part(world.large, plan, world.floor("full-floor"), plan.long_built),
         "full-busy": lambda: large(busy_part, world.floor("full-floor"), max(2, plan.together // 4)),

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from bench.scale.subjects import Subject
 
 _PATIENCE_S = 240.0
+_FEW = 16
 
 
 def build_part(subject: Subject, plan: Plan, made: Floor, segments: int) -> dict[str, Any]:
     """Time the rows of `segments` segments as a build makes them, and rounding them to bytes."""
     ready = subject.segments(segments, plan.seed)
-    taken = median(rows_seconds(subject, plan, ready, 1, 1 if plan.repeats < 4 else 2))
+    taken = median(rows_seconds(subject, plan, ready, 1, 1 if segments < _FEW else 3))
     rows = torch.randn(segments, len(plan.config.measures), plan.config.dim)
     began = time.perf_counter()
     Bytes.of(rows)

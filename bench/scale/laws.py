@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from worker.shards import Bytes
 
 _SCANNED = 4096
+_FEW = 16
 
 
 def laws_part(subject: Subject, index: Index, plan: Plan) -> dict[str, Any]:
@@ -49,6 +50,22 @@ def laws_part(subject: Subject, index: Index, plan: Plan) -> dict[str, Any]:
         "weights_bit_identical": int(all(torch.equal(before[name], after[name]) for name in before)),
         "sketch_error": _sketch_error(subject, plan),
         "scan_error": _scan_error(index, some, plan),
+    }
+
+
+def rows_part(subject: Subject, plan: Plan) -> dict[str, Any]:
+    """Compare the rows of one segment over a few draws: with float32, with themselves, and at another batch size."""
+    segments, config = subject.segments(1, plan.seed), replace(plan.config, draws=_FEW)
+    requests = row_requests(config, subject.batch)
+    rows, again = (gradients_each(subject.fast, segments, requests, GROUPS).rows for _ in range(2))
+    other = gradients_each(subject.fast, segments, row_requests(config, _FEW // GROUPS), GROUPS).rows
+    with exact_float32():
+        exact = gradients_each(subject.model, segments, row_requests(config, _FEW // GROUPS), GROUPS).rows
+    found = {"rows_cosine_to_float32": exact, "rows_cosine_to_another_batch": other}
+    return {
+        "draws": _FEW,
+        "rows_repeat_bit_for_bit": int(torch.equal(rows, again)),
+        **{name: float(cosine_similarity(rows.mean(0), x.mean(0), dim=-1).min()) for name, x in found.items()},
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 NO_FOUR = "machines of four GPUs could not be had"
+_GIGABYTES = ("index_gb", "index_gb_a_measure")
 Results = dict[str, dict[str, Any]]
 
 
@@ -35,7 +36,7 @@ def collected(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
 def merged(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the result file's content; a key is None where its part is missing."""
     results: Results = {name: dict(part.get("result") or {}) for name, part in parts.items()}
-    scan, sweep = results.get("scan", {}), results.get("sweep", {})
+    scan, sweep, extrapolated = results.get("scan", {}), results.get("sweep", {}), _extrapolated(results)
     return {
         "query": {"starter": _query(results, "starter"), "full_size": _query(results, "full")},
         "gradient_over_floor": _of(results, "full-floor", "gradient_over_floor"),
@@ -44,6 +45,10 @@ def merged(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "scan_queries": scan.get("queries"),
         "index_gb": scan.get("index_gb"),
         "index_gb_a_measure": scan.get("index_gb_a_measure"),
+        "four_bits": _four_bits(results),
+        "cheaper_than_finite_step": _of(extrapolated, "full_size", "cheaper_than_finite_step", "bfloat16"),
+        "extrapolated_keys": ["cheaper_than_finite_step", "extrapolated"],
+        "packages": _of(results, "packages", "found"),
         "build_over_floor": _of(results, "full-build", "build_over_floor"),
         "build_over_floor_starter": _of(results, "starter-build", "build_over_floor"),
         "speedup_2_gpus": _of(results, "spread", "speedup_2"),
@@ -54,9 +59,10 @@ def merged(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "catalogues": sweep.get("catalogues"),
         "lengths": {name: _of(results, f"{name}-lengths", "tracks") for name in ("starter", "full")},
         "laws": results.get("laws"),
+        "laws_full_size": results.get("full-laws"),
         "recorded": results.get("starter-recorded"),
         "profiles": {name: results.get(f"{name}-profile") for name in ("starter", "full", "cpu")},
-        "extrapolated": _extrapolated(results),
+        "extrapolated": extrapolated,
         "parts": dict(parts),
         "made_on": {name: part.get("hardware") for name, part in parts.items()},
     }
@@ -87,8 +93,16 @@ def _extrapolated(results: Results) -> dict[str, Any]:
                 "finite_step_query_s": finite,
                 "cheaper_than_finite_step": {kind: round(took / query["p50_s"], 1) for kind, took in finite.items()},
             }
-    found["cheaper_than_finite_step"] = _of(found, "full_size", "cheaper_than_finite_step", "bfloat16")
     return found
+
+
+def _four_bits(results: Results) -> dict[str, Any] | None:
+    """Put together what a scan of rows in four bits takes and what they cost in faithfulness."""
+    scanned, judged = _of(results, "scan", "four_bits"), results.get("bits")
+    if scanned is None and judged is None:
+        return None
+    named = {"scan_ms": _times(_of(scanned, "p50_s"), 1000), **{k: _of(scanned, k) for k in _GIGABYTES}}
+    return named | (judged or {})
 
 
 def _of(tree: Mapping[str, Any], *path: str) -> Any:

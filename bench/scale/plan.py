@@ -57,15 +57,15 @@ class Plan:
     fitted: int = 500
     queries: int = 50
     checked: int = 20
-    long_queries: int = 8
+    long_queries: int = 6
     track_s: float = 10.0
     long_s: float = 120.0
     together: int = 16
     config: IndexConfig = field(default_factory=lambda: IndexConfig(dim=2048))
     batch: int = 512
-    long_batch: int = 32
+    long_batch: int = 16
     batches: tuple[int, ...] = (16, 64, 256, 512, 1024, 2048)
-    long_batches: tuple[int, ...] = (8, 16, 32)
+    long_batches: tuple[int, ...] = (16, 32)
     catalogues: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
     lengths: tuple[int, ...] = (1, 3, 6, 12, 30, 60)
     long_lengths: tuple[int, ...] = (1, 2)

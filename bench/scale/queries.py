@@ -21,7 +21,7 @@ from bench.scale.timing import seconds as seconds_of
 from bench.scale.timing import settle, summary
 from worker.attribution.gradients import gradients_each
 from worker.attribution.replay import rows_of
-from worker.engine import Engine, Query
+from worker.engine import Engine, Query, long_lived
 from worker.index import row_requests
 from worker.methods import GROUPS
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.scale.plan import Plan
+    from worker.attribution.gradients import Request
+    from worker.attribution.types import Segments
     from worker.index import Index
 
 _LONG_S = 30.0
@@ -93,6 +95,7 @@ def query_part(subject: Subject, index: Index, plan: Plan, seconds: float, count
         "catalogue_segments": len(index),
         "decoder": "the service's process" if uploads.isolated else "soundfile in this process",
     }
+    long_lived()
     for name, count in zip(("ranked", "ranked_and_checked"), counts, strict=True):
         if count:
             engine = Engine(subject.model, index, subject.batch, check=name != "ranked")
@@ -126,10 +129,21 @@ def recorded_part(subject: Subject, plan: Plan, made: Floor) -> dict[str, Any]:
     return {
         "recorded": True,
         "same_bits": int(torch.equal(eager.rows, again.rows) and torch.equal(eager.profile, again.profile)),
+        "repeats_bit_for_bit": int(_repeats(subject, requests, segments)),
+        "cosine_to_as_it_comes": float(torch.nn.functional.cosine_similarity(eager.rows, again.rows, dim=-1).min()),
         "as_it_comes": summary(plain),
         "gradient": summary(taken),
         "gradient_over_floor": round(median(taken) / made.seconds(1, plan.config), 4),
     }
+
+
+def _repeats(subject: Subject, requests: tuple[Request, ...], segments: Segments) -> bool:
+    """Say whether replayed rows are the same bits every time, other rows having been made between."""
+    found = []
+    for turn in range(8):
+        rows_of(subject.fast, subject.segments(1 + turn % 3, turn), requests, GROUPS, subject.recorded)
+        found.append(rows_of(subject.fast, segments, requests, GROUPS, subject.recorded).rows)
+    return all(torch.equal(found[0], each) for each in found[1:])
 
 
 def floor_part(subject: Subject, plan: Plan, batches: Sequence[int], seconds: float) -> dict[str, Any]:

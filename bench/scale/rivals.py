@@ -14,6 +14,7 @@ from worker.attribution.measure import Probe, measured, values
 from worker.attribution.noise import Grid, drawn
 from worker.attribution.replay import rows_of
 from worker.index import row_requests
+from worker.methods import GROUPS
 from worker.scan import best
 
 if TYPE_CHECKING:
@@ -58,15 +59,17 @@ def _passes(subject: Subject, segments: Any, probe: Probe) -> None:
 def busy_part(subject: Subject, index: Index, plan: Plan, made: Floor, queries: int) -> dict[str, Any]:
     """Answer `queries` waiting tracks of one window each: rows of many at once, one scan, the best songs of each.
 
-    Encoding and the finite-step check are left out, as they are of the floor.
+    Every track is scanned for with all its draws and with each group of them. Encoding, the finite-step check and the
+    rows of the answer are left out, as they are of the floor.
     """
     requests = row_requests(plan.config, subject.batch)
     waiting = subject.segments(queries, plan.seed)
 
     def work() -> None:
-        rows = rows_of(subject.fast, waiting, requests, 1, subject.recorded).rows[0].cpu()
-        songs = index.song_scores(index.scan(index.solved(rows)))
-        for one in songs:
+        rows = rows_of(subject.fast, waiting, requests, GROUPS, subject.recorded).rows
+        solved = index.solved(torch.cat([rows.mean(0, keepdim=True), rows]).flatten(0, 1))
+        songs = index.song_scores(index.scan(solved))
+        for one in songs[:queries]:
             best(one, 100).tolist()
 
     work()

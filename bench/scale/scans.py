@@ -35,8 +35,19 @@ def scan_part(index: Index, plan: Plan) -> dict[str, Any]:
     joint = solved.flatten(1)
     found["together_with_best_songs"] = summary(seconds(lambda: _best_songs(index, joint), device, plan.repeats))
     streamed = Scan.of(index.shard.rows, RowScale.UNIT, device, room=0)
+    found["four_bits"] = _four_bits(index, solved, plan)
     found["streamed"] = summary(seconds(partial(streamed.scores, solved), device, min(plan.repeats, 2)))
     return found
+
+
+def _four_bits(index: Index, solved: torch.Tensor, plan: Plan) -> dict[str, Any]:
+    """Scan as many random rows in four bits a number for all queries."""
+    size = (len(plan.config.measures), len(index), plan.config.dim // 2)
+    codes = torch.randint(0, 256, size, dtype=torch.uint8, device=index.device)
+    scan = Scan(codes, torch.ones(len(index), size[0], device=index.device), index.device)
+    taken = seconds(partial(scan.scores, solved), index.device, 4 * plan.repeats)
+    gigabytes = round(codes.nbytes / GIGABYTE, 4)
+    return {"index_gb": gigabytes, "index_gb_a_measure": round(gigabytes / size[0], 4), **summary(taken)}
 
 
 def sweep_part(plan: Plan, device: torch.device) -> dict[str, Any]:

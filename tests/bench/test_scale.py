@@ -65,7 +65,10 @@ def test_parts_merge_into_one_result_with_pictures(measured: Path, tmp_path: Pat
     assert made["build_over_floor"] > 0
     assert made["scan_ms"] > 0
     assert made["index_gb_a_measure"] * 2 == pytest.approx(made["index_gb"], abs=1e-3)
-    assert made["extrapolated"]["cheaper_than_finite_step"] > 0
+    assert made["cheaper_than_finite_step"] > 0
+    assert "cheaper_than_finite_step" in made["extrapolated_keys"]
+    assert made["four_bits"]["index_gb_a_measure"] * 2 == pytest.approx(made["index_gb_a_measure"], abs=1e-3)
+    assert made["four_bits"]["scan_ms"] > 0
     assert made["queries_per_gpu_hour"]["full"]["queries_per_gpu_hour"] > 0
     assert made["speedup_4_gpus"] is None
     assert made["speedup_4_gpus_reason"]

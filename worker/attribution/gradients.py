@@ -157,12 +157,6 @@ class Work:
             batch=first.probe.batch,
         )
 
-    def apart(self) -> list[Work]:
-        """Return the work of every measure by itself, rows in their place; they can run beside one another."""
-        profiles = [self.profile, *(torch.empty_like(self.profile) for _ in self.measures[1:])]
-        parts = zip(self.measures, torch.split(self.rows, 1, 2), profiles, strict=True)
-        return [replace(self, measures=(measure,), rows=own, profile=profile) for measure, own, profile in parts]
-
     @property
     def found(self) -> Rows:
         """What the passes gave, the profile in the order of the grid."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeGuard
 
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch reader knows
 from torch import Tensor, nn
 
+_HELD_BYTES = 1 << 30
 Sink = Callable[[str, Tensor], None]
 
 
@@ -151,6 +152,19 @@ def _deliver(layer: Layer, x: Tensor, groups: int, sink: Sink, delta: Tensor) ->
             sink(layer.bias, delta.sum(1, dtype=torch.promote_types(delta.dtype, torch.float32)))
 
 
+@dataclass
+class _Aside:
+    """A stream beside another, and what it may still read: the backward pass adds to gradients that nobody holds."""
+
+    stream: Any
+    held: list[Tensor] = field(default_factory=list)
+
+    def wait(self, now: Any) -> None:
+        """Let the stream `now` wait for all that runs here."""
+        now.wait_stream(self.stream)
+        self.held.clear()
+
+
 @contextmanager
 def _beside(x: Tensor, delta: Tensor) -> Iterator[None]:
     """Let a GPU work on what comes in the block beside the backward pass, once `x` and `delta` are there."""
@@ -159,23 +173,24 @@ def _beside(x: Tensor, delta: Tensor) -> Iterator[None]:
         return
     now = torch.cuda.current_stream(delta.device)
     aside = _aside(delta.device, now.cuda_stream)
-    aside.wait_stream(now)
-    with torch.cuda.stream(aside):
+    aside.stream.wait_stream(now)
+    with torch.cuda.stream(aside.stream):
         yield
-    for read in (x, delta):
-        read.record_stream(aside)
+    aside.held += (x, delta)
+    if sum(each.nbytes for each in aside.held) > _HELD_BYTES:
+        aside.wait(now)
 
 
 def _wait(device: torch.device) -> None:
     """Let what follows wait for all that runs beside the backward pass."""
     if device.type == "cuda":
         now = torch.cuda.current_stream(device)
-        now.wait_stream(_aside(device, now.cuda_stream))
+        _aside(device, now.cuda_stream).wait(now)
 
 
 @cache
-def _aside(device: torch.device, _beside: int) -> Any:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+def _aside(device: torch.device, _beside: int) -> _Aside:
+    return _Aside(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
 def _outer(delta: Tensor, x: Tensor) -> Tensor:

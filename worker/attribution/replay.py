@@ -2,8 +2,7 @@
 
 For models so small that launching their kernels takes longer than the kernels. Segments are taken in runs of 1, 2, 4, …
 up to what a batch holds with all its draws, a graph each; a model that has not room for one segment in a batch gains
-nothing and is served without. The measures of the shortest runs, which leave most of the device idle, run beside one
-another, each with a forward pass of its own.
+nothing and is served without.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from worker.attribution.types import Model
 
 _WARMUPS = 3
-_SHORT = 2
 Key = tuple[int, int, tuple[Request, ...]]
 Kept = dict[Key, "Recorded"]
 
@@ -81,17 +79,16 @@ class Recorded:
         own = Segments(segments.latents.clone(), segments.mask.clone(), _cloned(segments.cond)).to(model.device)
         require_ready(model, own)
         work = Work.of(model, own, requests, groups)
-        beside = _Beside.of(work, model.device)
         aside: Any = torch.cuda.Stream(model.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream(model.device))
         with torch.cuda.stream(aside):  # kernels are compiled and libraries started before anything is recorded
             for _ in range(_WARMUPS):
-                beside.run()
+                work.run()
         torch.cuda.current_stream(model.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool):
             work.rows.zero_()
-            beside.run()
+            work.run()
         return Recorded(work, graph)
 
     def replay(self, segments: Segments) -> Rows:
@@ -101,31 +98,6 @@ class Recorded:
             into.copy_(given)
         self.graph.replay()
         return Rows(self.work.rows.clone(), self.work.found.profile.clone())
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """Works that run beside one another, each on a stream of its own."""
-
-    works: list[Work]
-    streams: list[Any]
-    device: torch.device
-
-    @staticmethod
-    def of(work: Work, device: torch.device) -> _Beside:
-        """Take the measures of a short run apart, those of a longer one together."""
-        works = work.apart() if len(work.segments) <= _SHORT else [work]
-        return _Beside(works, [torch.cuda.Stream(device) for _ in works], device)  # type: ignore[no-untyped-call]
-
-    def run(self) -> None:
-        """Run all works, the streams of all after and before what else the device does."""
-        now = torch.cuda.current_stream(self.device)
-        for work, stream in zip(self.works, self.streams, strict=True):
-            stream.wait_stream(now)
-            with torch.cuda.stream(stream):
-                work.run()
-        for stream in self.streams:
-            now.wait_stream(stream)
 
 
 def _cloned(cond: Conditioning) -> Conditioning:

@@ -6,7 +6,6 @@ float32; so do all sums over tokens and draws on a GPU. Finite steps are measure
 """
 
 import copy
-from functools import partial
 from typing import Any
 
 import torch
@@ -50,16 +49,19 @@ class HalfBlocks:
 
 def _shorten(part: nn.Module) -> None:
     """Let attention and gates known to be Stable Audio's run in fewer steps; anything else stays as it is."""
-    if isinstance(part, SwiGLU):
-        part.forward = partial(_gate, part)
+    if type(part) is SwiGLU:
+        part.__class__ = _Gate
     if isinstance(part, Attention) and isinstance(part.processor, StableAudioAttnProcessor2_0):
         unknown = (part.norm_q, part.norm_k, part.norm_cross, part.residual_connection, part.rescale_output_factor != 1)
         if not any(unknown):
             part.processor = _Attend()
 
 
-def _gate(part: SwiGLU, hidden_states: Tensor) -> Tensor:
-    return gated(part.proj(hidden_states))
+class _Gate(SwiGLU):  # type: ignore[misc]  # diffusers leaves it untyped
+    """What `SwiGLU` computes."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return gated(self.proj(hidden_states))
 
 
 class _Attend:
