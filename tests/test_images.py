@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = Path(sys.executable).parent / "docker-compose"
-OURS = {"migrate", "api", "sweeper", "sender", "worker", "worker-gpu"}
+OURS = {"migrate", "api", "sweeper", "sender", "worker", "builder", "worker-gpu"}
 
 
 def stages() -> dict[str, list[str]]:
