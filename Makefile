@@ -51,6 +51,14 @@ lint: $(DEV) ## Style, types, import contracts, Dockerfile and compose file
 test: lint ## Lint, types, import contracts and every test
 	@$(BIN)/pytest
 
+.PHONY: openapi
+openapi: $(DEV) ## Write docs/openapi.json anew; says what is new and what would break a client
+	@$(BIN)/python -m app.contract docs/openapi.json
+
+.PHONY: audit
+audit: $(DEV) ## Ask the advisory services about every dependency; fails where one could not be asked about
+	@$(BIN)/python .ci/audit.py
+
 .PHONY: format
 format: $(DEV) ## Let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from app.callers import Needs, everybody
-from app.errors import ForeignHost, ForeignOrigin, InsufficientScope, InvalidKey, NeedsKey
+from app.errors import ForeignHost, ForeignOrigin, InsufficientScope, InvalidKey, NeedsKey, Unreadable
 from app.problems import described
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ def check(routes: Iterable[BaseRoute]) -> None:
 
 
 def describe(document: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
-    """Add to an OpenAPI document which key each operation needs, and what is answered without it."""
+    """Add to an OpenAPI document which key each operation needs, and what is answered without it, or to a bad body."""
     document["components"]["securitySchemes"] = _SCHEMES
+    _describe_bodies(document)
     refusals = described(NeedsKey, InvalidKey, InsufficientScope, ForeignHost, ForeignOrigin)
     for path, methods, scopes in declarations(routes):
         for method in map(str.lower, methods if scopes else ()):
@@ -67,6 +68,13 @@ def describe(document: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
                 operation["description"] += f"\n\nScope: {' or '.join(f'`{scope}`' for scope in scopes)}."
                 for status, answer in refusals.items():
                     operation["responses"].setdefault(str(status), answer)
+
+
+def _describe_bodies(document: dict[str, Any]) -> None:
+    unreadable = described(Unreadable)
+    for operation in (each for methods in document["paths"].values() for each in methods.values()):
+        for status, answer in unreadable.items() if "requestBody" in operation else ():
+            operation["responses"].setdefault(str(status), answer)
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:

@@ -6,10 +6,10 @@ Whatever does not wait is async, because a plain function would be sent to a thr
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 from sqlalchemy.orm import Session
 
 from app.access.gate import Caller
@@ -61,13 +61,20 @@ async def storage_of(request: Request) -> Storage:
     return storage
 
 
+def dated(given: Any) -> Any:
+    """Return what is given unless it is a bare number, which says no date; raises ValueError."""
+    if isinstance(given, str) and given.strip().lstrip("+-").replace(".", "", 1).isdecimal():
+        raise ValueError("a date and a time are needed, such as 2026-01-31T12:00:00Z")
+    return given
+
+
 def aware(moment: datetime) -> datetime:
     """Return an instant with its zone; without one it is taken as UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
-Moment = Annotated[datetime, AfterValidator(aware)]
+Moment = Annotated[datetime, BeforeValidator(dated), AfterValidator(aware)]
 SettingsDep = Annotated[Settings, Depends(settings_of)]
 StorageDep = Annotated[Storage, Depends(storage_of)]
 

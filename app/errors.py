@@ -1,7 +1,7 @@
 """What can go wrong, as types: each carries its HTTP status and the stable slug of its problem document.
 
 ServiceError
-├── InvalidRequest · MissingFile · UnknownModel · UnknownMethod · UnknownAudio · BadCursor
+├── InvalidRequest · Unreadable · MissingFile · UnknownModel · UnknownMethod · UnknownAudio · BadCursor
 ├── NeedsKey · InvalidKey
 ├── Forbidden
 │   └── InsufficientScope · ForeignHost · ForeignOrigin
@@ -45,6 +45,12 @@ class InvalidRequest(ServiceError):
     """The request does not have the form that the interface asks for."""
 
     status, type, title = 422, "invalid-request", "The request is not valid"
+
+
+class Unreadable(InvalidRequest):
+    """The body is not in the form that the request says it has."""
+
+    status, title = 400, "The request's body cannot be read"
 
 
 class MissingFile(InvalidRequest):

@@ -113,8 +113,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _wrong_method(request: Request, _: HTTPException) -> Response:
     # The framework names the methods of the first route alone, and an address often has several.
     routes = (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute))
-    here = (route for route in routes if route.path_regex.match(request.url.path))
-    allowed = sorted(set().union(*(route.methods or () for route in here)))
+    here = [route for route in routes if route.path_regex.match(request.url.path)]
+    # Of `/songs/import` and `/songs/{song_id}` the one that says more is meant.
+    meant = min((route.path for route in here), key=lambda path: path.count("{"), default=None)
+    allowed = sorted(set().union(*(route.methods or () for route in here if route.path == meant)))
     return problems.respond(request, MethodNotAllowed(), {"Allow": ", ".join(allowed)})
 
 

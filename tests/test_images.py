@@ -104,6 +104,33 @@ def test_our_services_write_only_where_they_should() -> None:
         assert {each["target"] for each in services[name]["volumes"] if not each.get("read_only")} == {"/data"}
 
 
+def test_every_image_is_of_a_named_version() -> None:
+    ours = {"rootnote-api", "rootnote-worker"}
+    services = json.loads(compose({"POSTGRES_PASSWORD": "secret"}).stdout)["services"].values()
+    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    outside = {name for name in bases if name not in stages()} | {each["image"] for each in services} - ours
+    assert len(outside) == 3
+    for name in outside:
+        assert re.search(r":\d", name), name
+
+
+def test_no_secret_is_baked_in() -> None:
+    lines = [line for each in stages().values() for line in each]
+    assert not [line for line in lines if re.search(r"(PASSWORD|SECRET|TOKEN|_KEY)", line)]
+    copied = {word for line in lines if line.startswith("COPY") and "--from" not in line for word in line.split()[1:-1]}
+    assert copied <= {"pyproject.toml", "README.md", "LICENSE", ".ci/constraints.txt", "app", "worker", "migrations"}
+
+
+def test_nothing_of_ours_gains_rights_and_what_serves_says_whether_it_lives() -> None:
+    services = json.loads(compose({"POSTGRES_PASSWORD": "secret"}).stdout)["services"]
+    for name in OURS:
+        assert services[name]["security_opt"] == ["no-new-privileges:true"]
+        assert "privileged" not in services[name]
+    checked = {name for name in services if "test" in services[name].get("healthcheck", {})}
+    assert {"postgres", "valkey"} <= checked
+    assert all("HEALTHCHECK" in " ".join(stages()[target]) for target in ("api", "worker"))
+
+
 def test_there_is_no_default_password() -> None:
     answer = compose({})
     assert answer.returncode != 0

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from app.db import Database, now, reading
 from app.errors import DatabaseUnavailable
-from app.models import Attribution, Model, Status, Worker
+from app.models import Attribution, DeliveryStatus, Model, Status, WebhookDelivery, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,6 +106,13 @@ def _queue(session: Session) -> Iterable[Gauge]:
     standing: dict[Label, float] = {(name, status): count for name, status, count, _ in rows}
     oldest = {(name,): _age(first, moment) for name, status, _, first in rows if status == Status.QUEUED}
     yield Gauge("attributions", "Attributions not yet ended.", ("model", "status"), standing)
+    waiting = select(func.count(), func.min(WebhookDelivery.next_at)).where(
+        WebhookDelivery.status == DeliveryStatus.PENDING
+    )
+    deliveries, next_at = session.execute(waiting).one()
+    late_by = _age(next_at, moment) if next_at else 0.0
+    yield Gauge("webhook_deliveries_pending", "Deliveries not yet made.", (), {(): deliveries})
+    yield Gauge("webhook_delivery_overdue_seconds", "Since the first pending one was due.", (), {(): late_by})
     names: dict[Label, float] = {(name,): 0.0 for name in session.scalars(select(Model.name).distinct())}
     yield Gauge("oldest_queued_seconds", "Age of the oldest queued.", ("model",), names | oldest)
     late = select(func.count()).where(Attribution.status == Status.RUNNING, Attribution.lease_until < moment)

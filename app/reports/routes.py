@@ -36,8 +36,8 @@ SIGNED: dict[str, Any] = {
 _FILE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": SIGNED},
-        "description": "The file, byte for byte.",
+        "content": {"application/json": {"schema": {}}},
+        "description": "The file, byte for byte; whether it is a signed document (docs/reports.md) is the answer.",
     }
 }
 
@@ -89,6 +89,8 @@ def as_table(database: DatabaseDep, caller: CallerDep, attribution_id: str) -> R
 async def verify(request: Request, database: DatabaseDep) -> Verification:
     """Say whether a file is, to the last byte, a document that this service signed, with whichever of its keys."""
     data = b"".join([chunk async for chunk in request.stream()])
+    if not data:
+        raise errors.InvalidRequest("the request has no body")
     return await run_in_threadpool(_verify, database, data)
 
 

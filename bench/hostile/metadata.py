@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from itertools import chain, product
+from itertools import chain, islice, product
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -42,10 +42,11 @@ TRACK = seeds.files()["WAV PCM_16"]
 Answers = Iterator[tuple[str, int, bytes]]
 
 
-def send(url: str) -> Answers:
-    """Yield the name, status and body of every answer of the service at `url`."""
+def send(url: str, every: int = 1) -> Answers:
+    """Yield the name, status and body of every answer of the service at `url`, or of each so manyth request alone."""
     with httpx.Client(base_url=url, timeout=60) as client:
-        for name, request in chain(forms(client), envelopes(client), songs(client), tables(client), addresses(client)):
+        requests = chain(forms(client), envelopes(client), songs(client), tables(client), addresses(client))
+        for name, request in islice(requests, 0, None, every):
             request.headers.encoding = "latin-1"
             answer = client.send(request)
             yield name, answer.status_code, answer.content

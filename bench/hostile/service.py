@@ -178,7 +178,7 @@ def run(model: Path, folder: Path, files: Iterable[tuple[str, bytes]], patience_
         taken = post(served.url, files, answers)
         for name, status, body in metadata.send(served.url):
             words.note(name, status, body)
-        taken += _queued(served.url)
+        taken += listed(served.url)
         jobs = ends(served.url, dict.fromkeys(taken), patience_s)
         alive = httpx.get(f"{served.url}/readyz").is_success
         return {
@@ -192,8 +192,8 @@ def run(model: Path, folder: Path, files: Iterable[tuple[str, bytes]], patience_
         }
 
 
-def _queued(url: str) -> list[str]:
-    """Return the ids of what still waits or runs, which also shows that every list can be read."""
+def listed(url: str) -> list[str]:
+    """Return the id of every attribution, which also shows that the whole list can be read."""
     found, cursor = [], None
     with httpx.Client(base_url=url, timeout=60) as client:
         while True:

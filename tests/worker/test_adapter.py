@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -223,6 +225,28 @@ def test_what_cannot_be_served_faithfully_is_refused(own_folder: Path, spoil: ob
     spoil(own_folder / "pipeline")
     with pytest.raises(UnsupportedPipeline):
         load_pipeline(own_folder / "pipeline", torch.device("cpu"))
+
+
+class Trap:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, sign: Path) -> None:
+        self.sign = sign
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.sign),)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "projection_model"])
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "pytorch_model.bin", "model.pt", "model.ckpt"])
+def test_weights_that_could_be_code_are_refused_unread(own_folder: Path, tmp_path: Path, part: str, name: str):
+    (weights,) = (own_folder / "pipeline" / part).glob("*.safetensors")
+    weights.unlink()
+    sign = tmp_path / "it ran"
+    (weights.parent / name).write_bytes(pickle.dumps({"weight": Trap(sign)}))
+    with pytest.raises(UnsupportedPipeline):
+        load_pipeline(own_folder / "pipeline", torch.device("cpu"))
+    assert not sign.exists()
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path):
