@@ -130,24 +130,25 @@ class Forgetter:
 
     def changes(self, segments: Segments, after: Params, draws: int) -> Tensor:
         """Return how far the measure of `segments` moves, draw by draw: [draws]."""
-        return moved(self._values({}, segments, draws), self._values(after, segments, draws), music_share(segments))
+        return moved(self.measured({}, segments, draws), self.measured(after, segments, draws), music_share(segments))
 
     def _measured(
         self, track: Segments, songs: list[Segments], after: list[dict[str, Tensor]], progress: Progress
     ) -> tuple[float, list[Tensor], list[Shift]]:
         """Return the track's loss, how it moves without each song [draws], and how each song's own loss moves."""
         weight, steps = music_share(track), 1 + 2 * len(songs)
-        before = self._values({}, track, MEASURED_DRAWS)
+        before = self.measured({}, track, MEASURED_DRAWS)
         draws: list[Tensor] = []
         owns: list[Shift] = []
         for song, params in zip(songs, after, strict=True):
             progress((1 + 2 * len(owns)) / steps)
-            draws.append(moved(before, self._values(params, track, MEASURED_DRAWS), weight))
+            draws.append(moved(before, self.measured(params, track, MEASURED_DRAWS), weight))
             progress((2 + 2 * len(owns)) / steps)
             owns.append(shift(self.changes(song, params, SONG_DRAWS)))
         return float(weight.double() @ before.double().mean(1).cpu()), draws, owns
 
-    def _values(self, params: Params, segments: Segments, draws: int) -> Tensor:
+    def measured(self, params: Params, segments: Segments, draws: int) -> Tensor:
+        """Return the measure of `segments` on the grid of changes, `params` in place of weights: [s, draws]."""
         probe = Probe(self.index.config.unlearn_measure, Grid(MEASURED_GRID, draws), self.batch)
         return values(self.model, params, segments, probe)
 
