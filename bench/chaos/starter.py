@@ -113,6 +113,7 @@ def _summary(recoveries: Recoveries, kinds: list[str], loads: list[float], lease
         for kind, each in zip(kinds, recoveries.all, strict=True)
     ]
     return {
+        "load_average": round(psutil.getloadavg()[2], 1),
         "model_load_s": [round(each, 1) for each in loads],
         "allowed_s": round(allowed, 1),
         **recoveries.summary(lease_s),

@@ -135,7 +135,7 @@ def run(name: str, plan: Plan, where: Where) -> dict[str, Any]:
         site = faults.Site(service, db, random.Random(plan.seed))  # noqa: S311  repeatable, not secret
         storm = Storm(site, journals["wounds"], Recoveries(db))
         with caller:
-            _rage(storm, caller, plan, where.say)
+            under_fire = _rage(storm, caller, plan, where.say)
             caller.quiet()
             stuck_after = _drain(storm, db, where.say)
         told = verdict.Told(
@@ -145,6 +145,7 @@ def run(name: str, plan: Plan, where: Where) -> dict[str, Any]:
         return {
             **verdict.judge(db, told, service.settings),
             "webhooks": events.judge(db, service.received),
+            "jobs_before_the_last_fault": under_fire,
             "kills": storm.kills,
             "faults": evidence.struck(storm.wounds.lines),
             "missed": evidence.missed(storm.wounds.lines),
@@ -152,20 +153,25 @@ def run(name: str, plan: Plan, where: Where) -> dict[str, Any]:
             "refused_tokens": evidence.refused_tokens(service.logs),
             "recovery": storm.recoveries.summary(service.settings.lease_seconds),
             "drained_s": round(stuck_after, 1),
+            "load_average": round(psutil.getloadavg()[2], 1),
             "seconds": round(time.monotonic() - began),
         }
 
 
-def _rage(storm: Storm, caller: Caller, plan: Plan, say: Callable[[str], None]) -> None:
+def _rage(storm: Storm, caller: Caller, plan: Plan, say: Callable[[str], None]) -> int:
+    """Strike until there were enough kills; returns how many jobs had been accepted by then. The rest come in calm."""
     limit = time.monotonic() + 60 * plan.minutes
     for number, (name, jobs) in enumerate(plan.faults()):
-        if (storm.kills >= plan.kills and caller.jobs >= plan.jobs) or time.monotonic() > limit:
+        if storm.kills >= plan.kills or time.monotonic() > limit:
             break
         storm.rest(PATIENCE_SECONDS, partial(caller.saw, caller.ended + jobs))
         storm.strike(name)
         if number % 10 == 0:
             say(f"{storm.site.service.name}: {caller.jobs} jobs, {caller.ended} ended, {storm.kills} kills")
+    struck_at = caller.jobs
+    storm.rest(max(limit - time.monotonic(), 0.0), lambda: caller.jobs >= plan.jobs)
     storm.heal()
+    return struck_at
 
 
 def _drain(storm: Storm, db: Database, say: Callable[[str], None]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from dataclasses import dataclass, field
@@ -27,8 +28,9 @@ TRACKS = 40
 
 @dataclass(frozen=True)
 class Habits:
-    """How the caller behaves: jobs waiting at a time, which part of them it cancels, the seed of its choices."""
+    """How the caller behaves: posts and jobs waiting at a time, which part it cancels, the seed of its choices."""
 
+    posts: int = 3
     waiting: int = 12
     canceled: float = 0.03
     seed: int = 0
@@ -36,7 +38,7 @@ class Habits:
 
 @dataclass
 class Caller:
-    """Two threads that talk to a service until told to stop; what they learn is in the journals."""
+    """Threads that talk to a service until told to stop; what they learn is in the journals."""
 
     url: str
     accepted: Journal
@@ -49,11 +51,13 @@ class Caller:
     def __post_init__(self) -> None:
         self._stop, self._quiet = threading.Event(), threading.Event()
         self._draw = random.Random(self.habits.seed)  # noqa: S311  repeatable, not secret
+        self._numbers = itertools.count(self.jobs)
         self._lock = threading.Lock()
         self._tracks = [track(self.habits.seed * TRACKS + number) for number in range(TRACKS)]
         seen = {line["id"] for line in self.ends.lines}
         self._waiting = [line["id"] for line in self.accepted.lines if line["id"] not in seen]
-        self._threads = [threading.Thread(target=each, name=each.__name__) for each in (self._post_all, self._watch)]
+        work = (*(self._post_all,) * self.habits.posts, self._watch)
+        self._threads = [threading.Thread(target=each, name=each.__name__) for each in work]
 
     @property
     def jobs(self) -> int:
@@ -88,7 +92,7 @@ class Caller:
         with httpx.Client(base_url=self.url, timeout=15.0) as client:
             while not self._quiet.wait(0.0 if len(self._waiting) < self.habits.waiting else LOOK_SECONDS):
                 if len(self._waiting) < self.habits.waiting:
-                    self._post(client, f"{self.habits.seed}-{self.jobs:06}")
+                    self._post(client, f"{self.habits.seed}-{next(self._numbers):06}")
 
     def _post(self, client: httpx.Client, name: str) -> None:
         """Send a track until it is accepted, under one name and one key; a definite refusal is noted."""
@@ -113,8 +117,8 @@ class Caller:
 
     def _accept(self, client: httpx.Client, ident: str, name: str, tries: int) -> None:
         self.accepted.note(id=ident, name=name, tries=tries)
-        self.sent, self.retried = self.sent + tries, self.retried + (tries > 1)
         with self._lock:
+            self.sent, self.retried = self.sent + tries, self.retried + (tries > 1)
             self._waiting.append(ident)
         if self._draw.random() < self.habits.canceled:
             _answer(lambda: client.post(f"/v1/attributions/{ident}/cancel"))
