@@ -42,6 +42,9 @@ _HOLDERS = {
     "attributions": (f"SELECT ({_TRACK})", _FOUND),
     "models": ("SELECT (id, tenant_id, name)", "true"),
     "holders": ("SELECT", f"id = {_HOLDER}"),
+    "statements": ("SELECT", f"holder_id = {_HOLDER}"),
+    "statement_lines": ("SELECT", f"holder_id = {_HOLDER}"),
+    "closing_totals": ("SELECT", "closing_id IN (SELECT closing_id FROM statements)"),
     "tenants": ("SELECT", "true"),
 }
 """What a rights-holder's transactions may do, and to which of the tenant's rows; to no other table anything."""

@@ -8,6 +8,7 @@ is stored.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,30 +82,34 @@ def store(session: Session, *, tenant_id: str, sheet: Sheet, dry_run: bool = Fal
 
     Raises Conflict where someone else creates one of them at the same time.
     """
-    counts = {"created": 0, "updated": 0, "unchanged": 0}
+    counts: Counter[str] = Counter()
     directory, errors = Directory(session, tenant_id), list(sheet.errors)
     for start in range(0, len(sheet.lines), _BATCH):
-        batch = sheet.lines[start : start + _BATCH]
-        known = by_key(session, tenant_id=tenant_id, keys=[line.key for line in batch])
-        sound = _admit(directory, batch, errors, sheet.header)
-        if not dry_run:
-            directory.save()
-        told = policies.latest(session, [song.id for song in known.values()]) if _dated(sound) else {}
-        for line in sound:
-            song = known.get(line.key)
-            changes = None if song is None else differences(song, stated(line.facts), told.get(song.id))
-            counts[_outcome(changes)] += 1
-            if not dry_run:
-                _store(session, directory, line, song, changes)
-        _flush(session)
+        sound = _admit(directory, sheet.lines[start : start + _BATCH], errors, sheet.header)
+        counts.update(_batch(session, directory, sound, dry_run=dry_run))
     return ImportReport(
         dry_run=dry_run,
         rows=sheet.rows,
         errors=sorted(errors, key=lambda error: error.line),
         warnings=list(sheet.warnings),
         ignored_columns=list(sheet.ignored_columns),
-        **counts,
+        **{outcome: counts[outcome] for outcome in ("created", "updated", "unchanged")},
     )
+
+
+def _batch(session: Session, directory: Directory, lines: Sequence[Line], *, dry_run: bool) -> Iterator[str]:
+    """Store some lines whose parties are admitted; yields what became of each."""
+    known = by_key(session, tenant_id=directory.tenant_id, keys=[line.key for line in lines])
+    told = policies.latest(session, [song.id for song in known.values()]) if _dated(lines) else {}
+    if not dry_run:
+        directory.save()
+    for line in lines:
+        song = known.get(line.key)
+        changes = None if song is None else differences(song, stated(line.facts), told.get(song.id))
+        if not dry_run:
+            _store(session, directory, line, song, changes)
+        yield _outcome(changes)
+    _flush(session)
 
 
 def by_key(session: Session, *, tenant_id: str, keys: Sequence[str]) -> dict[str, Song]:

@@ -161,7 +161,10 @@ def _add(session: Session, tenant_id: str, name: str, manifest: Manifest, ident:
 
 
 def _add_training_set(session: Session, model: Model, manifest: Manifest, sheet: importing.Sheet) -> None:
-    importing.store(session, tenant_id=model.tenant_id, sheet=sheet)
+    stored = importing.store(session, tenant_id=model.tenant_id, sheet=sheet)
+    if stored.errors:
+        first = stored.errors[0]
+        raise InvalidModel(f"{_SONGS}, line {first.line}: {first.field}: {first.message}")
     segments = {song.key: song.segments for song in manifest.songs}
     keys = [line.key for line in sheet.lines]
     model.songs = len(keys)

@@ -47,7 +47,7 @@ _FILE: dict[str, Any] = {
     operation_id="getReport",
     summary="Get a signed report of what was found",
     response_class=Response,
-    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ, Scope.STATEMENTS_READ)],
     responses=document(errors.NotFound, errors.NoResult)
     | {200: {"description": "Canonical JSON with a signature.", "content": {"application/json": SIGNED}}},
 )
@@ -66,7 +66,7 @@ def issue(database: DatabaseDep, settings: SettingsDep, caller: CallerDep, attri
     operation_id="getReportTable",
     summary="Get a report's influences as CSV",
     response_class=Response,
-    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ, Scope.STATEMENTS_READ)],
     responses=document(errors.NotFound, errors.NoResult)
     | {200: {"description": "A row a song.", "content": {"text/csv": {"schema": {"type": "string"}}}}},
 )

@@ -78,15 +78,9 @@ def _rows(sign: int, which: ColumnElement[bool], *rows: ColumnElement[bool]) -> 
     A result may sum to a little more than one (see `app.attributions.outcome.TOLERANCE`); it is scaled to one here,
     because no track counts for more than itself.
     """
-    joined = StatedTrack.attribution_id == Influence.attribution_id
-    same = StatedTrack.tenant_id == Influence.tenant_id
-    sums = (
-        select(Influence.attribution_id, func.sum(Influence.share).label("whole"))
-        .join(StatedTrack, and_(joined, same))
-        .where(which)
-        .group_by(Influence.attribution_id)
-        .subquery()
-    )
+    same = and_(StatedTrack.attribution_id == Influence.attribution_id, StatedTrack.tenant_id == Influence.tenant_id)
+    whole = select(Influence.attribution_id, func.sum(Influence.share).label("whole")).join(StatedTrack, same)
+    sums = whole.where(which).group_by(Influence.attribution_id).subquery()
     share = Influence.share / case((sums.c.whole > 1.0, sums.c.whole), else_=1.0)
     return (
         select(
@@ -95,7 +89,7 @@ def _rows(sign: int, which: ColumnElement[bool], *rows: ColumnElement[bool]) -> 
             literal(sign).label("tracks"),
             (sign * units(share)).label("amount"),
         )
-        .join(StatedTrack, and_(joined, same))
+        .join(StatedTrack, same)
         .join(sums, sums.c.attribution_id == Influence.attribution_id)
         .where(which, *rows)
     )

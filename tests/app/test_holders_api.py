@@ -6,9 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.models import Holder, Song
+from app.catalogue.registry import register_model
+from app.db import transaction
+from app.errors import InvalidModel
+from app.models import DEFAULT_TENANT, Holder, Song
 from tests.app.test_songs_api import FACTS, imported, made, problem
-from tests.app.world import rows
+from tests.app.world import model_folder, rows
 
 URL = "/v1/holders"
 IPI, OTHER_IPI, ISNI, OTHER_ISNI = "00014107338", "00052210040", "000000012281955X", "0000000121032608"
@@ -81,6 +84,15 @@ def test_a_line_contradicts_an_earlier_line_of_its_file(client):
     text = f"key,title,artist,rights\na,A,A,Ada|label|1|{IPI}|{ISNI}\nb,B,B,Ada|label|1|{IPI}|{OTHER_ISNI}\n"
     (error,) = imported(client, text, dry_run=True)["errors"]
     assert (error["line"], error["field"]) == (3, "rights")
+
+
+def test_a_model_whose_songs_contradict_known_holders_is_not_registered(client, database, settings):
+    made(client, rights=[right("Ada", ipi=IPI, isni=ISNI)])
+    folder = model_folder(settings.data_dir, songs=1, indexed=1)
+    (folder / "songs.csv").write_text(f"key,title,artist,rights\nsong-0,T,A,Ada|label|1|{IPI}|{OTHER_ISNI}\n")
+    with pytest.raises(InvalidModel, match="line 2: rights: Ada has the ISNI"), transaction(database) as session:
+        register_model(session, DEFAULT_TENANT, folder)
+    assert rows(database, Song) == 1
 
 
 def test_holders_are_found_by_the_beginnings_of_words_of_their_name(client):
