@@ -9,7 +9,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     ROOTNOTE_DATA_DIR=/data \
     ROOTNOTE_HOST=0.0.0.0
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp rootnote \
-    && install --directory --owner=rootnote --group=rootnote /data
+    && install --directory --owner=rootnote --group=rootnote /data /data/spool
 WORKDIR /srv/rootnote
 
 # Dependencies and the `rootnote` command. The source comes last, so that a change to it installs nothing again.

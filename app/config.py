@@ -22,6 +22,10 @@ class Settings(BaseSettings):
 
     data_dir: Annotated[Path, Field(validate_default=True)] = Path("data")
     database_url: str = Field(default_factory=lambda known: f"sqlite:///{known['data_dir']}/rootnote.db")
+    database_connections: int = Field(default=15, ge=1)
+    """Connections of one process to the database, for writing and for reading each."""
+    database_wait_seconds: float = Field(default=5.0, gt=0)
+    """How long a request waits for one of them."""
     broker_url: str = Field(default_factory=lambda known: f"redis+socket://{known['data_dir']}/valkey.sock")
     storage_url: str = Field(default_factory=lambda known: f"file://{known['data_dir']}/objects")
 
@@ -68,6 +72,17 @@ class Settings(BaseSettings):
     """Room on the disk under which the service does not call itself ready."""
     max_upload_bytes: int = Field(default=50 * MEBIBYTE, gt=0)
     max_decoded_bytes: int = Field(default=512 * MEBIBYTE, gt=0)
+    max_uploads: int = Field(default=16, ge=1)
+    """Large bodies that one API process takes in at once; more are told to come back."""
+    max_upload_bytes_under_way: int = Field(default=512 * MEBIBYTE, gt=0)
+    """What the uploads under way in one API process may announce together."""
+    upload_stall_seconds: float = Field(default=30.0, gt=0)
+    """How long an upload may send nothing."""
+    min_free_bytes: int = Field(default=512 * MEBIBYTE, ge=0)
+    """Room that uploads leave on the disks that they go to."""
+    max_queued: int = Field(default=100_000, ge=1)
+    max_queued_per_tenant: int = Field(default=20_000, ge=1)
+    """How many attributions may wait, of all tenants and of one."""
     min_seconds: float = Field(default=1.0, gt=0)
     max_seconds: float = Field(default=600.0, gt=0)
     max_channels: int = Field(default=8, ge=1)
@@ -121,6 +136,8 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("a lease must outlast two heartbeats")
+        if self.max_upload_bytes_under_way < self.max_upload_bytes:
+            raise ValueError("uploads under way must have room for the largest one")
         if self.min_seconds >= self.max_seconds or self.min_rate > self.max_rate:
             raise ValueError("a lower limit lies above its upper limit")
         return self

@@ -32,10 +32,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
 from app.acting import SYSTEM, Acting, ActingSession
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseBusy, DatabaseUnavailable
 from app.terse import terse
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def engines(settings: Settings) -> Database:
     A SQLite file's folder is created; raises DatabaseUnavailable when it cannot be.
     """
     options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False), "json_deserializer": from_json}
-    options["hide_parameters"] = True  # errors are logged
+    options |= {"hide_parameters": True, "max_overflow": 0}  # hidden, because errors are logged
+    options |= {"pool_size": settings.database_connections, "pool_timeout": settings.database_wait_seconds}
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
         return Database(_postgres(url, options), _postgres(url, options, read_only=True))
@@ -210,11 +212,11 @@ def reading(db: Database) -> Iterator[Session]:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn a database's silence into DatabaseUnavailable."""
+    """Turn a database's silence into DatabaseUnavailable, and want of a connection into DatabaseBusy."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise DatabaseUnavailable from error
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise (DatabaseBusy if isinstance(error, PoolTimeout) else DatabaseUnavailable) from error
 
 
 @contextmanager

@@ -12,10 +12,11 @@ ServiceError
 │   ├── TooManyChannels · BadSampleRate · TooShort · TooLong
 │   └── Silent · NotFinite
 ├── TooManyRequests · QuotaExhausted
+├── UploadStalled
 ├── AudioMissing · AudioCorrupt
 ├── AttemptsExhausted · InvalidResult
 └── Unavailable (retryable)
-    └── DatabaseUnavailable · StorageUnavailable · DecoderFailed
+    └── DatabaseUnavailable (DatabaseBusy) · StorageUnavailable · DecoderFailed
 """
 
 from __future__ import annotations
@@ -243,6 +244,12 @@ class NotFinite(AudioError):
     type, title = "not-finite", "The audio holds samples that are not finite numbers"
 
 
+class UploadStalled(ServiceError):
+    """A body began to come and did not go on."""
+
+    status, type, title = 408, "upload-stalled", "The upload stalled"
+
+
 class AudioMissing(ServiceError):
     """The stored track is gone."""
 
@@ -277,6 +284,12 @@ class DatabaseUnavailable(Unavailable):
     """The database does not answer."""
 
     type, title = "database-unavailable", "The database is not available"
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Every connection to the database is in use."""
+
+    type, title = "database-busy", "The database has too much to do"
 
 
 class StorageUnavailable(Unavailable):

@@ -1,6 +1,7 @@
 """The HTTP application: its routers, what surrounds a request, and what is opened and closed with it."""
 
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from app.access import routes as access
 from app.access.audit import Refusals
 from app.access.gate import Gate
 from app.acting import NOBODY
+from app.admission import Admission
 from app.attributions import batch_routes as batches
 from app.attributions import routes as attributions
 from app.attributions.batch_schemas import NewItem
@@ -29,6 +31,7 @@ from app.deps import sound_address
 from app.disputes import routes as disputes
 from app.errors import MethodNotAllowed
 from app.idempotency.digest import DigestBodies
+from app.leaving import noticed
 from app.metrics.ended import EndedJobs
 from app.metrics.requests import RequestMetrics
 from app.middleware import BodyLimit, RequestContext
@@ -96,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         dependencies=[Depends(sound_address)],
     )
     app.state.settings, app.state.metrics = settings, RequestMetrics()
+    app.state.leaving = threading.Event()
     app.state.limited, app.state.waveforms = {}, Waveforms()
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(usage.within_quota)] if router in COUNTED else None)
@@ -106,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_wrong_method)
     app.add_middleware(DigestBodies)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes + ENVELOPE_BYTES)
+    app.add_middleware(Admission, settings=settings, largest=settings.max_upload_bytes + ENVELOPE_BYTES)
     app.add_middleware(RequestContext, observe=app.state.metrics.observe)
     return app
 
@@ -130,6 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.ended = EndedJobs()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        yield
+        with noticed(app.state.leaving):
+            yield
     finally:
         app.state.database.close()

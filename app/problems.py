@@ -13,12 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from app.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError, TooLarge, plain
+from app.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError, TooLarge, UploadStalled, plain
 
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:rootnote:problem:"
 _REALM = 'Bearer realm="rootnote"'
-_BY_STATUS: dict[int, type[ServiceError]] = {400: InvalidRequest, 404: NotFound, 405: MethodNotAllowed, 413: TooLarge}
+_BY_STATUS: dict[int, type[ServiceError]] = {
+    400: InvalidRequest,
+    **{each.status: each for each in (NotFound, MethodNotAllowed, UploadStalled, TooLarge)},
+}
 _log = structlog.get_logger(__name__)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOCAL = "file://"
 CHUNK_BYTES = 1024 * 1024
+S3_PIECE_BYTES = 5 * CHUNK_BYTES
 PATIENCE = timedelta(seconds=10)
 
 
@@ -77,7 +78,7 @@ class Storage:
     def put(self, path: Path, key: str) -> None:
         """Keep the file as `key`; doing it again changes nothing. Raises StorageUnavailable."""
         with self._answering(NotFoundError, FileNotFoundError):
-            obstore.put(self.store, key, path)
+            obstore.put(self.store, key, path, chunk_size=self._piece_bytes(), max_concurrency=1)
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
         """Copy an object to `path`; raises AudioMissing, AudioCorrupt when `sha256` differs, StorageUnavailable."""
@@ -142,6 +143,10 @@ class Storage:
             if missing and self._there():
                 raise AudioMissing from error
             raise StorageUnavailable from error
+
+    def _piece_bytes(self) -> int:
+        """How much of a file is held while it is put: S3 takes no smaller pieces than this."""
+        return CHUNK_BYTES if self.url.startswith(LOCAL) else S3_PIECE_BYTES
 
     def _there(self) -> bool:
         return not self.url.startswith(LOCAL) or Path(self.url.removeprefix(LOCAL)).is_dir()

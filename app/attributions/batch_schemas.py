@@ -58,6 +58,7 @@ class NewItem(BaseModel):
     prompt: Annotated[str, StringConstraints(max_length=4000), WITHOUT_NUL] | None = None
     seed: Seed | None = None
     method: str = Method.INDEX
+    expires_in: float | None = Field(None, gt=0, allow_inf_nan=False)
     top_k: int = Field(10, ge=1, le=1000)
 
     @model_validator(mode="after")
@@ -75,6 +76,7 @@ class NewItem(BaseModel):
             seed=self.seed,
             external_id=self.custom_id,
             top_k=self.top_k,
+            expires_in_s=self.expires_in,
             batch=batch,
             custom_id=self.custom_id,
         )

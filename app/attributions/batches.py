@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from app import cursor as cursors
-from app.attributions import service
+from app.attributions import pressure, service
 from app.attributions.intake import Intake, KeptAudio, keep, receive
 from app.audio import AudioFacts
 from app.cursor import PAGE_ROWS
@@ -63,6 +63,9 @@ def submit(intake: Intake, *, tenant_id: str, batch: str, items: Sequence[Item |
     ready: list[tuple[Item, KeptAudio]] = []
     audio = _Tracks(intake, tenant_id, files)
     known = _known(intake, tenant_id, batch)
+    if any(isinstance(item, Item) and item.custom_id not in known for item in items):
+        with reading(intake.db) as session:
+            pressure.check(session, tenant_id=tenant_id, settings=intake.settings)
     for item in items:
         if item.custom_id in known or isinstance(item, Answer):
             held = known.get(item.custom_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.attributions import service
+from app.attributions import pressure, service
 from app.attributions.service import KeptAudio as KeptAudio
 from app.audio import AudioFacts, Limits, inspect
 from app.db import Database, reading, transaction
@@ -73,6 +73,7 @@ def submit(intake: Intake, chunks: Iterable[bytes], *, tenant_id: str, request: 
     with reading(intake.db) as session:
         name = request.model or intake.settings.model_name
         service.resolve_model(session, tenant_id=tenant_id, name=name)
+        pressure.check(session, tenant_id=tenant_id, settings=intake.settings)
     with receive(chunks, intake.settings) as received:
         audio = keep(intake.storage, tenant_id, received)
     with transaction(intake.db) as session:

@@ -11,8 +11,10 @@ from fastapi.concurrency import run_in_threadpool
 
 from app import answers, errors
 from app.access.scopes import Scope
+from app.admission import Busy, StorageFull, leave
 from app.attributions import service
 from app.attributions.intake import Intake, printable, submit
+from app.attributions.pressure import QueueFull, TooManyWaiting
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, NewTrack, Result
 from app.attributions.waiting import ENDED, preferred_wait, until_ended
 from app.db import Database, reading, transaction
@@ -39,6 +41,11 @@ _REFUSALS = (
     errors.TooManyRequests,
     errors.QuotaExhausted,
     *REFUSALS,
+    errors.UploadStalled,
+    Busy,
+    StorageFull,
+    QueueFull,
+    TooManyWaiting,
 )
 _ACCEPTED = {
     "headers": {
@@ -106,8 +113,10 @@ async def create(
         top_k=form.top_k,
         filename=printable(form.audio.filename),
         ident=once.id,
+        expires_in_s=form.expires_in,
     )
     shown = await run_in_threadpool(_submit, intake, once.tenant_id, form.audio.file, wanted)
+    leave(request.scope)  # what it waits for now takes no room
     waiting = preferred_wait(prefer)
     if waiting:
         shown = await until_ended(partial(_look, intake.db, once.tenant_id, shown.id), waiting, request)

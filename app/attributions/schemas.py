@@ -53,6 +53,9 @@ class NewTrack(BaseModel):
         None, description="The caller's own name for the track."
     )
     method: str = Field(Method.INDEX, description=f"One of {', '.join(Method)}.", examples=list(Method))
+    expires_in: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Seconds after which it expires if no worker has taken it up."
+    )
     top_k: int = Field(10, ge=1, le=1000, description="How many songs are shown by default; all are stored.")
 
 

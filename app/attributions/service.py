@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app import cursor as cursors
 from app import leasing, queue
+from app.attributions import pressure
 from app.attributions.counting import counts_as
 from app.audio import AudioFacts
 from app.cursor import PAGE_ROWS
@@ -43,6 +45,7 @@ class NewAttribution:
     filename: str | None = None
     batch: str | None = None
     custom_id: str | None = None
+    expires_in_s: float | None = None
     ident: str | None = None
     """Under which id it is made; one that is there already is returned as it is."""
 
@@ -132,7 +135,7 @@ def create(
         audio_facts=asdict(audio.facts),
         created_at=moment,
         next_ring_at=moment + timedelta(seconds=settings.ring_seconds),
-        expires_at=moment + timedelta(seconds=settings.queue_ttl_seconds),
+        expires_at=moment + timedelta(seconds=min(request.expires_in_s or math.inf, settings.queue_ttl_seconds)),
     )
     session.add(attribution)
     _flush(session, request)
@@ -148,6 +151,7 @@ def repeat(
 
     Raises NotFound, UnknownModel.
     """
+    pressure.check(session, tenant_id=tenant_id, settings=settings)
     first = get(session, tenant_id=tenant_id, attribution_id=attribution_id)
     same = {name: getattr(first, name) for name in ("method", "prompt", "seed", "external_id", "top_k", "filename")}
     request = NewAttribution(model=anew.model or first.model.name, ident=anew.ident, **same)

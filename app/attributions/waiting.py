@@ -3,12 +3,15 @@
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from app.models import Status
+
+if TYPE_CHECKING:
+    import threading
 
 LONGEST_SECONDS = 60
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
@@ -32,11 +35,12 @@ Seen = TypeVar("Seen", bound=HasStatus)
 
 
 async def until_ended(look: Callable[[], Seen], seconds: float, request: Request) -> Seen:
-    """Look again and again, each time in a thread of the pool, until the end, the time is up, or the client is gone."""
+    """Look again and again, each time in a thread of the pool, until the end, the time is up, or someone leaves."""
     clock = asyncio.get_running_loop().time
     deadline, pause = clock() + seconds, FIRST_PAUSE
     seen = await run_in_threadpool(look)
-    while seen.status not in ENDED and clock() < deadline and not await request.is_disconnected():
+    leaving: threading.Event = request.app.state.leaving
+    while seen.status not in ENDED and clock() < deadline and not (leaving.is_set() or await request.is_disconnected()):
         await asyncio.sleep(min(pause, max(deadline - clock(), 0)))
         pause = min(pause * 1.5, LONGEST_PAUSE)
         seen = await run_in_threadpool(look)
