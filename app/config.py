@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     """After so long a request that was not answered may be carried out again: longer than any takes."""
 
     min_free_bytes: int = Field(default=256 * MEBIBYTE, ge=0)
-    """Room on the disk under which the service does not call itself ready."""
+    """Room on a disk under which the service takes no upload and does not call itself ready."""
     max_upload_bytes: int = Field(default=50 * MEBIBYTE, gt=0)
     max_decoded_bytes: int = Field(default=512 * MEBIBYTE, gt=0)
     max_uploads: int = Field(default=16, ge=1)
@@ -78,8 +78,6 @@ class Settings(BaseSettings):
     """What the uploads under way in one API process may announce together."""
     upload_stall_seconds: float = Field(default=30.0, gt=0)
     """How long an upload may send nothing."""
-    min_free_bytes: int = Field(default=512 * MEBIBYTE, ge=0)
-    """Room that uploads leave on the disks that they go to."""
     max_queued: int = Field(default=100_000, ge=1)
     max_queued_per_tenant: int = Field(default=20_000, ge=1)
     """How many attributions may wait, of all tenants and of one."""
