@@ -48,6 +48,8 @@ class Settings(BaseSettings):
 
     webhook_allow_private: bool = False
     """Whether webhooks may go to private addresses and over plain http: for tests, and receivers on premises."""
+    alert_seconds: float = Field(default=60.0, gt=0)
+    """How often the sum of an alert with a window is looked at."""
     webhook_seconds: float = Field(default=15.0, gt=0)
     """What one delivery may take, from looking up its name to the end of its answer."""
     webhook_senders: int = Field(default=8, ge=1)

@@ -17,6 +17,7 @@ from app.access.audit import Refusals
 from app.access.gate import Gate
 from app.acting import NOBODY
 from app.admission import Admission
+from app.alerts import routes as alerts
 from app.attributions import batch_routes as batches
 from app.attributions import routes as attributions
 from app.attributions.batch_schemas import NewItem
@@ -47,6 +48,7 @@ from app.webhooks import routes as webhooks
 COUNTED = (
     access.router,
     *(attributions.router, batches.router, disputes.router, recordings.router),
+    alerts.router,
     webhooks.router,
     *(catalogue.router, holders.router, models.router, usage.router),
     *(reports.router, counterfactuals.router),

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.alerts import crossing
 from app.attributions import sweeping
 from app.builds import sweeping as builds
 from app.config import Settings
@@ -40,6 +41,7 @@ def once(db: Database, settings: Settings) -> bool:
             forgetting = counterfactuals.sweep(session, settings=settings)
         with transaction(db) as session:
             idempotency.forget(session)
+            crossing.sweep(session, settings)
         with transaction(db) as session:
             registered = builds.register(session)
     except (DatabaseUnavailable, SQLAlchemyError) as error:

@@ -64,8 +64,7 @@ def submit(intake: Intake, *, tenant_id: str, batch: str, items: Sequence[Item |
     audio = _Tracks(intake, tenant_id, files)
     known = _known(intake, tenant_id, batch)
     if any(isinstance(item, Item) and item.custom_id not in known for item in items):
-        with reading(intake.db) as session:
-            pressure.check(session, tenant_id=tenant_id, settings=intake.settings)
+        pressure.check(intake.db, tenant_id=tenant_id, settings=intake.settings)
     for item in items:
         if item.custom_id in known or isinstance(item, Answer):
             held = known.get(item.custom_id)

@@ -73,7 +73,7 @@ def submit(intake: Intake, chunks: Iterable[bytes], *, tenant_id: str, request: 
     with reading(intake.db) as session:
         name = request.model or intake.settings.model_name
         service.resolve_model(session, tenant_id=tenant_id, name=name)
-        pressure.check(session, tenant_id=tenant_id, settings=intake.settings)
+    pressure.check(intake.db, tenant_id=tenant_id, settings=intake.settings)
     with receive(chunks, intake.settings) as received:
         audio = keep(intake.storage, tenant_id, received)
     with transaction(intake.db) as session:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import insert, select
 
 from app import leasing
+from app.alerts import crossing
 from app.attributions import counting, turns
 from app.db import now
 from app.errors import InvalidResult
@@ -125,6 +126,8 @@ def complete(session: Session, *, claim: Claim, outcome: Outcome) -> bool:
     if outcome.influences:
         session.execute(insert(Influence), _influences(session, claim, outcome, counted=counted))
     outbox.ended(session, Attribution, claim.id)
+    if counted:
+        crossing.counted(session, claim.id)
     return True
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, literal, select
 
+from app.acting import SYSTEM
+from app.db import reading
 from app.errors import TooManyRequests, Unavailable
 from app.models import Attribution, Status
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.config import Settings
+    from app.db import Database
 
 AGAIN_SECONDS = 30.0
 
@@ -30,12 +33,15 @@ class TooManyWaiting(TooManyRequests):
     type, title = "too-many-waiting", "Too many of your attributions wait"
 
 
-def check(session: Session, *, tenant_id: str, settings: Settings) -> None:
+def check(db: Database, *, tenant_id: str, settings: Settings) -> None:
     """Raise TooManyWaiting or QueueFull where no attribution more may wait. Counts no further than the limits."""
-    if _waiting(session, settings.max_queued_per_tenant, Attribution.tenant_id == tenant_id):
+    with reading(db.on_behalf_of(SYSTEM)) as session:  # a tenant's own transaction sees its own queue alone
+        mine = _waiting(session, settings.max_queued_per_tenant, Attribution.tenant_id == tenant_id)
+        everybodys = _waiting(session, settings.max_queued)
+    if mine:
         detail = f"{settings.max_queued_per_tenant} of your attributions wait"
         raise TooManyWaiting(detail, retry_after_s=AGAIN_SECONDS)
-    if _waiting(session, settings.max_queued):
+    if everybodys:
         raise QueueFull(f"{settings.max_queued} attributions wait", retry_after_s=AGAIN_SECONDS)
 
 

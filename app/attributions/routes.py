@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from app import answers, errors
 from app.access.scopes import Scope
 from app.admission import Busy, StorageFull, leave
-from app.attributions import service
+from app.attributions import pressure, service
 from app.attributions.intake import Intake, printable, submit
 from app.attributions.pressure import QueueFull, TooManyWaiting
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, NewTrack, Result
@@ -227,6 +227,7 @@ def reattribute(
     model: Annotated[str | None, Query(description="The name of another model.", max_length=200)] = None,
 ) -> Attribution:
     """Queue the stored track anew, with its prompt, method and names; the earlier report stays as it is."""
+    pressure.check(intake.db, tenant_id=once.tenant_id, settings=intake.settings)
     with transaction(intake.db) as session:
         anew = service.Anew(model, once.id)
         found = service.repeat(

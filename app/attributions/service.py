@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app import cursor as cursors
 from app import leasing, queue
-from app.attributions import pressure
 from app.attributions.counting import counts_as
 from app.audio import AudioFacts
 from app.cursor import PAGE_ROWS
@@ -151,7 +150,6 @@ def repeat(
 
     Raises NotFound, UnknownModel.
     """
-    pressure.check(session, tenant_id=tenant_id, settings=settings)
     first = get(session, tenant_id=tenant_id, attribution_id=attribution_id)
     same = {name: getattr(first, name) for name in ("method", "prompt", "seed", "external_id", "top_k", "filename")}
     request = NewAttribution(model=anew.model or first.model.name, ident=anew.ident, **same)

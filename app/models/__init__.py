@@ -1,6 +1,7 @@
 """The tables. What belongs to a tenant says so in its row; ids are UUIDv7 strings, which sort by time of creation."""
 
 from app.models.access import ApiKey, AuditEntry, AuditOutcome
+from app.models.alerts import Alert
 from app.models.attributions import Attribution, Influence, Method, Stage, Status, Verdict
 from app.models.builds import Build, BuildPiece, Making
 from app.models.catalogue import Right, Song, TrainingPolicy
@@ -28,6 +29,7 @@ from app.models.workers import Worker
 
 __all__ = [
     "DEFAULT_TENANT",
+    "Alert",
     "ApiKey",
     "Attribution",
     "AuditEntry",

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from app.access import schemas as access
+from app.alerts import schemas as alerts
 from app.attributions import batch_schemas as batches
 from app.attributions import schemas as attributions
 from app.catalogue import holder_schemas as holders
@@ -84,6 +85,10 @@ OPERATIONS = {
     "listWebhookDeliveries": ("get", "/v1/webhook-endpoints/{endpoint_id}/deliveries"),
     "replayWebhookEvents": ("post", "/v1/webhook-endpoints/{endpoint_id}/replay"),
     "listAudit": ("get", "/v1/audit"),
+    "createAlert": ("post", "/v1/alerts"),
+    "listAlerts": ("get", "/v1/alerts"),
+    "getAlert": ("get", "/v1/alerts/{alert_id}"),
+    "deleteAlert": ("delete", "/v1/alerts/{alert_id}"),
     "getHealth": ("get", "/healthz"),
     "getReadiness": ("get", "/readyz"),
     "getMetrics": ("get", "/metrics"),
@@ -121,6 +126,8 @@ SCHEMAS = [
     statements.Statement,
     statements.StatementLine,
     usage.TenantUsage,
+    alerts.NewAlert,
+    alerts.Alert,
     webhooks.NewEndpoint,
     webhooks.Endpoint,
     webhooks.EndpointSecret,
@@ -192,6 +199,7 @@ def test_bodies_are_described_as_they_are_sent(described):
         "changeSong": ["application/json"],
         "importSongs": ["text/csv"],
         "putSongAudio": ["audio/*"],
+        "createAlert": ["application/json"],
         "createWebhookEndpoint": ["application/json"],
         "changeWebhookEndpoint": ["application/json"],
         "rotateWebhookSecret": ["application/json"],
