@@ -10,7 +10,7 @@ from app.alerts.service import Wanted
 from app.attributions import lease
 from app.db import reading, transaction
 from app.errors import NotFound
-from app.models import DEFAULT_TENANT, Event, Holder, Right, Song, Tenant
+from app.models import DEFAULT_TENANT, Event, Holder, Right, Song
 from app.webhooks.outbox import EventType
 from tests.app.registered import KEYS, outcome, queue_one, register
 from tests.app.world import rows
@@ -137,8 +137,6 @@ URL = "/v1/alerts"
 
 
 def test_alerts_over_http(client, stranger, model, database):
-    with transaction(database) as session:
-        session.add(Tenant(id="stranger", name="Stranger"))
     with reading(database) as session:
         song = session.scalars(select(Song.id)).first()
     key = {"Idempotency-Key": "k"}
