@@ -44,7 +44,7 @@ class ActingSession(Session):
     """A session whose every transaction is held to what its actor may see."""
 
     def __init__(self, *args: Any, acting: Acting, **options: Any) -> None:
-        super().__init__(*args, **options)
+        super().__init__(*args, expire_on_commit=False, **options)
         self.info[_ACTING] = acting
 
     @property

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from app.access.audit import Deed, Refusals
-from app.access.gate import Caller, Gate, Knock, RetiredKey
+from app.access.gate import COOKIE, Caller, Gate, Knock, RetiredKey
 from app.access.scopes import Scope
 from app.acting import HOLDER_ROLE, SYSTEM, TENANT_ROLE, Acting
 from app.db import Database
@@ -20,7 +20,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 async def caller(request: Request) -> Caller:
     """Return who asks; raises NeedsKey, InvalidKey, ForeignHost, ForeignOrigin, DatabaseUnavailable."""
     gate: Gate = request.app.state.gate
-    knock = _knock(request)
+    knock = knock_of(request)
     known = gate.remembered(knock)
     if known is not None:
         return known
@@ -105,12 +105,16 @@ async def _refused(request: Request, caller: Caller, why: str) -> None:
     await run_in_threadpool(refusals.write, deed(request, caller), why)
 
 
-def _knock(request: Request) -> Knock:
+def knock_of(request: Request) -> Knock:
+    """Return what a request shows of its sender."""
     headers = request.headers
     return Knock(
         peer=request.client.host if request.client else None,
         host=headers.get("host", ""),
         authorization=headers.get("authorization"),
+        session=request.cookies.get(COOKIE),
         origin=headers.get("origin"),
+        site=headers.get("sec-fetch-site"),
         forwarded=not _PROXIED.isdisjoint(headers),
+        changes=request.method not in _READING,
     )

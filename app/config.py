@@ -72,6 +72,11 @@ class Settings(BaseSettings):
 
     min_free_bytes: int = Field(default=256 * MEBIBYTE, ge=0)
     """Room on a disk under which the service takes no upload and does not call itself ready."""
+    collect_seconds: float = Field(default=3600.0, gt=0)
+    """How often the sweeper looks for stored objects that no row names."""
+    orphan_seconds: float = Field(default=86_400.0, gt=0)
+    """How old such an object must be to be erased: what is coming in has no row yet."""
+
     max_upload_bytes: int = Field(default=50 * MEBIBYTE, gt=0)
     max_decoded_bytes: int = Field(default=512 * MEBIBYTE, gt=0)
     max_uploads: int = Field(default=16, ge=1)
@@ -101,6 +106,8 @@ class Settings(BaseSettings):
     report_key: Path | None = None
     """The file of the Ed25519 key that signs reports; by default it is made in the data folder on first use."""
 
+    session_secret: SecretStr | None = None
+    """What signs the sessions of the pages; by default a file under `data_dir`, made on first use."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
     key: SecretStr | None = None

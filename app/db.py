@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from app.config import Settings
 
-Hook = Callable[[], None]
+Hook = Callable[[], object]
 _HOOKS = "after_commit"
 _NOW = "now"
 BUSY_MILLISECONDS = 10_000
@@ -116,6 +116,10 @@ class Database:
         """Return the same database for somebody else."""
         return replace(self, acting=acting)
 
+    def unaudited(self) -> Database:
+        """Return the same database for the same one, for what is no deed of theirs."""
+        return self.on_behalf_of(replace(self.acting, witness=None))
+
     def close(self) -> None:
         """Close every pooled connection."""
         self.write.dispose()
@@ -125,7 +129,7 @@ class Database:
 def engines(settings: Settings) -> Database:
     """The database of these settings, for the system, which sees every tenant; no connection is made yet.
 
-    A SQLite file's folder is created; raises DatabaseUnavailable when it cannot be.
+    A SQLite file's folder is created; raises DatabaseUnavailable.
     """
     options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False), "json_deserializer": from_json}
     options |= {"hide_parameters": True, "max_overflow": 0}  # hidden, because errors are logged
@@ -221,8 +225,7 @@ def answering() -> Iterator[None]:
 
 @contextmanager
 def _session(engine: Engine, db: Database) -> Iterator[Session]:
-    options: dict[str, Any] = {"expire_on_commit": False, "info": {_NOW: db.clock()}}
-    with answering(), ActingSession(engine, acting=db.acting, **options) as session:
+    with answering(), ActingSession(engine, acting=db.acting, info={_NOW: db.clock()}) as session:
         yield session
 
 

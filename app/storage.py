@@ -18,6 +18,7 @@ from app.errors import AudioCorrupt, AudioMissing, Empty, StorageUnavailable, To
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
     from obstore import GetOptions
     from obstore.store import ObjectStore
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LOCAL = "file://"
 CHUNK_BYTES = 1024 * 1024
 S3_PIECE_BYTES = 5 * CHUNK_BYTES
+LISTED = 100
 PATIENCE = timedelta(seconds=10)
 
 
@@ -117,6 +119,34 @@ class Storage:
                 obstore.delete(self.store, key)
         except AudioMissing:
             return
+
+    def has(self, key: str) -> bool:
+        """Whether an object is there; raises StorageUnavailable."""
+        return self._stored_at(key) is not None
+
+    def is_older(self, key: str, moment: datetime) -> bool:
+        """Whether an object is there and was last put before an instant; raises StorageUnavailable."""
+        stored_at = self._stored_at(key)
+        return stored_at is not None and stored_at < moment
+
+    def pages(self) -> Iterator[list[str]]:
+        """The keys of all objects, some at a time; raises StorageUnavailable."""
+        with self._answering():
+            pages = iter(obstore.list(self.store, chunk_size=LISTED))
+        while True:
+            with self._answering():
+                page = next(pages, None)
+            if page is None:
+                return
+            yield [each["path"] for each in page]
+
+    def _stored_at(self, key: str) -> datetime | None:
+        try:
+            with self._answering():
+                stored_at: datetime = obstore.head(self.store, key)["last_modified"]
+                return stored_at
+        except AudioMissing:
+            return None
 
     def check(self) -> None:
         """Ask for an object that cannot be; raises StorageUnavailable when there is no answer."""

@@ -18,6 +18,7 @@ from app.counterfactuals import sweeping as counterfactuals
 from app.db import Database, engines, transaction
 from app.errors import DatabaseUnavailable
 from app.idempotency import service as idempotency
+from app.retention.tidying import Tidying
 
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -28,7 +29,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """Sweep every `sweep_seconds` until `stop` is set; a database that is away is waited for, ever longer."""
     pause = settings.sweep_seconds
     with closing(engines(settings)) as db:
+        tidying = Tidying(db, settings)
         while not stop.wait(pause):
+            tidying.step()
             pause = settings.sweep_seconds if once(db, settings) else min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 

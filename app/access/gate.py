@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from app.access import keys
+from app.access import keys, sessions
 from app.access.loopback import is_loopback, name_of
 from app.access.scopes import TENANT, Scope
 from app.db import Database, reading, transaction
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 REMEMBERED_SECONDS = 2.0
 """How long a process takes a key for good without asking again: a revoked one is refused everywhere after so long."""
+COOKIE = "rootnote_session"
 _BEARER = "bearer "
 
 
@@ -53,8 +55,18 @@ class Knock:
     peer: str | None
     host: str
     authorization: str | None = None
+    session: str | None = None
     origin: str | None = None
+    site: str | None = None
     forwarded: bool = False
+    changes: bool = False
+    """Whether it may change something."""
+
+    @property
+    def from_own_page(self) -> bool:
+        """Whether a page of this service sent it, by what the browser says and no page can change."""
+        by_origin = self.origin is not None and urlsplit(self.origin).netloc == self.host
+        return by_origin or self.site == "same-origin"
 
 
 class RetiredKey(InvalidKey):
@@ -77,15 +89,19 @@ class Gate:
 
     def __init__(self, database: Database, settings: Settings, ticks: Callable[[], float] = time.monotonic) -> None:
         self._database, self._ticks = database, ticks
+        self._settings = settings
         self._open_at_all = settings.auth == "loopback"
         self._known: dict[str, _Known] = {}
         self._keyless_until = 0.0
         self._keys_made = False
 
+    @cached_property
+    def _secret(self) -> bytes:
+        return sessions.secret(self._settings)
+
     def remembered(self, knock: Knock) -> Caller | None:
-        """Return the caller where that needs no asking, else None; never waits."""
-        secret = _secret(knock)
-        known = self._known.get(keys.digest_of(secret)) if secret else None
+        """Return the caller where that needs no asking, else None; never waits. Raises ForeignOrigin."""
+        known = self._known.get(self._name_of(knock) or "")
         if known is None or known.until <= self._ticks():
             return None
         expired = known.expires_at is not None and known.expires_at <= self._database.clock()
@@ -93,17 +109,34 @@ class Gate:
 
     def caller(self, knock: Knock) -> Caller:
         """Return the caller; raises NeedsKey, InvalidKey, ForeignHost, ForeignOrigin, DatabaseUnavailable."""
-        if knock.authorization is None:
-            return self._local(knock)
-        secret = _secret(knock)
-        if secret is None:
+        name = self._name_of(knock)
+        if name is not None:
+            return self.remembered(knock) or self._by_key(name)
+        if knock.authorization is not None:
             raise InvalidKey("the header has to be: Authorization: Bearer rn_…")
-        return self.remembered(knock) or self._by_key(keys.digest_of(secret))
+        return self._local(knock)
 
-    def _by_key(self, digest: str) -> Caller:
-        self._known.pop(digest, None)
+    def session_of(self, key_id: str) -> str:
+        """Return a session of the owner of a key."""
+        return sessions.sign(key_id, self._database.clock() + sessions.LASTING, self._secret)
+
+    def _name_of(self, knock: Knock) -> str | None:
+        """What names the caller's key: the digest of the one that is shown, else the id in a sound session.
+
+        A browser sends the session with every request, so one that may change something has to come from our own page.
+        """
+        if knock.authorization is not None:
+            secret = _secret(knock)
+            return keys.digest_of(secret) if secret else None
+        key_id = sessions.read(knock.session, self._database.clock(), self._secret) if knock.session else None
+        if key_id is not None and knock.changes and not knock.from_own_page:
+            raise ForeignOrigin("a page of another site may not do this with your session")
+        return key_id
+
+    def _by_key(self, name: str) -> Caller:
+        self._known.pop(name, None)
         with reading(self._database) as session:
-            key = keys.find(session, digest)
+            key = keys.find(session, name)
         moment = self._database.clock()
         if key is None:
             raise InvalidKey("this key is unknown")
@@ -113,7 +146,7 @@ class Gate:
         if keys.unused_lately(key, moment):
             with transaction(self._database) as session:
                 keys.note_use(session, key.id)
-        self._known[digest] = _Known(found, key.expires_at, self._ticks() + REMEMBERED_SECONDS)
+        self._known[name] = _Known(found, key.expires_at, self._ticks() + REMEMBERED_SECONDS)
         return found
 
     def _local(self, knock: Knock) -> Caller:
@@ -122,7 +155,7 @@ class Gate:
             raise NeedsKey
         if not is_loopback(name_of(knock.host)):
             raise ForeignHost(f"without a key this service is reached as localhost, not as {knock.host[:200]!r}")
-        if knock.origin is not None and urlsplit(knock.origin).netloc != knock.host:
+        if knock.origin is not None and not knock.from_own_page:
             raise ForeignOrigin("without a key a page of another site may not call this service")
         return Caller(DEFAULT_TENANT, TENANT)
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from app.access.scopes import EVERYDAY, HOLDER, TENANT, Scope
 from app.db import now
 from app.errors import Conflict, InvalidRequest, NotFound
-from app.models import ApiKey, Tenant, new_id
+from app.models import ApiKey, Holder, Tenant, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,9 +57,13 @@ def digest_of(secret: str) -> str:
 
 
 def create(session: Session, wanted: NewKey) -> tuple[ApiKey, str]:
-    """A new key and its secret, which cannot be read again. Raises NotFound for an unknown tenant, InvalidRequest."""
-    if session.get(Tenant, wanted.tenant_id) is None:
-        raise NotFound(f"there is no tenant {wanted.tenant_id}")
+    """A new key and its secret, which cannot be read again. Raises NotFound for an unknown owner, InvalidRequest."""
+    tenant(session, wanted.tenant_id)
+    scopes = wanted.allowed()
+    if wanted.holder_id is not None:
+        holder = session.get(Holder, wanted.holder_id)
+        if holder is None or holder.tenant_id != wanted.tenant_id:
+            raise NotFound(f"{wanted.tenant_id} knows no rights-holder {wanted.holder_id}")
     secret = SIGN + secrets.token_urlsafe(32)
     key = ApiKey(
         id=new_id(),
@@ -68,7 +72,7 @@ def create(session: Session, wanted: NewKey) -> tuple[ApiKey, str]:
         name=wanted.name,
         prefix=secret[:SHOWN],
         digest=digest_of(secret),
-        scopes=sorted(wanted.allowed()),
+        scopes=sorted(scopes),
         created_at=now(session),
         expires_at=wanted.expires_at,
     )
@@ -78,13 +82,21 @@ def create(session: Session, wanted: NewKey) -> tuple[ApiKey, str]:
 
 def create_tenant(session: Session, tenant_id: str, name: str) -> Tenant:
     """A new tenant; raises Conflict where the id is taken."""
-    tenant = Tenant(id=tenant_id, name=name, created_at=now(session))
-    session.add(tenant)
+    made = Tenant(id=tenant_id, name=name, created_at=now(session))
+    session.add(made)
     try:
         session.flush()
     except IntegrityError as error:
         raise Conflict(f"there is a tenant {tenant_id} already") from error
-    return tenant
+    return made
+
+
+def tenant(session: Session, tenant_id: str) -> Tenant:
+    """The tenant of that id; raises NotFound."""
+    found = session.get(Tenant, tenant_id)
+    if found is None:
+        raise NotFound(f"there is no tenant {tenant_id}")
+    return found
 
 
 def any_made(session: Session) -> bool:
@@ -98,9 +110,9 @@ def any_live(session: Session) -> bool:
     return session.scalar(select(ApiKey.id).where(ApiKey.revoked_at.is_(None), ahead).limit(1)) is not None
 
 
-def find(session: Session, digest: str) -> ApiKey | None:
-    """The key of a secret's digest, good or not."""
-    return session.scalars(select(ApiKey).where(ApiKey.digest == digest)).one_or_none()
+def find(session: Session, name: str) -> ApiKey | None:
+    """The key of a secret's digest or of an id, good or not."""
+    return session.scalars(select(ApiKey).where(or_(ApiKey.digest == name, ApiKey.id == name))).one_or_none()
 
 
 def is_live(key: ApiKey, moment: datetime) -> bool:

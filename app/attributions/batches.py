@@ -22,6 +22,7 @@ from app.cursor import PAGE_ROWS
 from app.db import reading, transaction
 from app.errors import Conflict, InvalidRequest, MissingFile, NotFound, ServiceError, Unavailable, UnknownAudio
 from app.models import Attribution, Status
+from app.retention.holding import claim
 
 if TYPE_CHECKING:
     from app.attributions.service import NewAttribution
@@ -77,6 +78,7 @@ def submit(intake: Intake, *, tenant_id: str, batch: str, items: Sequence[Item |
         except ServiceError as error:
             answers[item.custom_id] = Answer(item.custom_id, error=error)
     with transaction(intake.db) as session:
+        claim(session, intake.storage, [kept.key for _, kept in ready])
         for item, kept in ready:
             answers[item.custom_id] = _create(session, intake, tenant_id, item, kept)
     return [answers[item.custom_id] for item in items]
@@ -143,7 +145,11 @@ class _Tracks:
 
 
 def _earlier(session: Session, tenant_id: str, sha256: str) -> KeptAudio:
-    mine = (Attribution.tenant_id == tenant_id, Attribution.audio_sha256 == sha256)
+    mine = (
+        Attribution.tenant_id == tenant_id,
+        Attribution.audio_sha256 == sha256,
+        Attribution.audio_erased_at.is_(None),
+    )
     row = session.scalars(select(Attribution).where(*mine).limit(1)).one_or_none()
     if row is None:
         raise UnknownAudio(f"no track with the digest {sha256} was sent before")

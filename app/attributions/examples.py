@@ -64,6 +64,7 @@ ATTRIBUTION: dict[str, Any] = {
         "channels": 1,
         "duration_s": 5.0,
     },
+    "audio_erased_at": None,
     "attempts": 1,
     "cancel_requested": False,
     "created_at": "2026-01-02T03:04:05Z",

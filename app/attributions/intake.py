@@ -12,6 +12,7 @@ from app.attributions import pressure, service
 from app.attributions.service import KeptAudio as KeptAudio
 from app.audio import AudioFacts, Limits, inspect
 from app.db import Database, reading, transaction
+from app.retention.holding import claim
 from app.storage import Storage, key_of, spool
 
 if TYPE_CHECKING:
@@ -77,4 +78,5 @@ def submit(intake: Intake, chunks: Iterable[bytes], *, tenant_id: str, request: 
     with receive(chunks, intake.settings) as received:
         audio = keep(intake.storage, tenant_id, received)
     with transaction(intake.db) as session:
+        claim(session, intake.storage, [audio.key])
         return service.create(session, tenant_id=tenant_id, request=request, audio=audio, settings=intake.settings)

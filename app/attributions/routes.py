@@ -22,6 +22,7 @@ from app.deps import CallerDep, Cursor, DatabaseDep, IntakeDep, Moment, PlaceDep
 from app.idempotency.routes import REFUSALS, OnceDep, OnceRoute
 from app.models import Status
 from app.problems import document
+from app.retention.holding import claim
 
 router = APIRouter(prefix="/v1/attributions", tags=["attributions"], route_class=OnceRoute)
 
@@ -217,7 +218,7 @@ def cancel(session: WriteDep, caller: CallerDep, attribution_id: str) -> Attribu
     dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
     summary="Attribute a track again with the newest version of its model",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=document(errors.NotFound, errors.UnknownModel, *REFUSALS) | {202: _ACCEPTED},
+    responses=document(errors.NotFound, errors.AudioMissing, errors.UnknownModel, *REFUSALS) | {202: _ACCEPTED},
 )
 def reattribute(
     intake: IntakeDep,
@@ -233,6 +234,7 @@ def reattribute(
         found = service.repeat(
             session, tenant_id=once.tenant_id, attribution_id=attribution_id, settings=intake.settings, anew=anew
         )
+        claim(session, intake.storage, [found.audio_key])
         shown = Attribution.of(found)
     response.headers["Location"], response.headers["Retry-After"] = f"{router.prefix}/{shown.id}", "1"
     return shown

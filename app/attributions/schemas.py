@@ -204,6 +204,7 @@ class Attribution(BaseModel):
     repeats: str | None = Field(description="The attribution whose track this is again; null for an upload.")
     top_k: int
     audio: Audio
+    audio_erased_at: datetime | None = Field(description="When the upload was erased; null while it is kept.")
     attempts: int
     cancel_requested: bool
     created_at: datetime

@@ -19,7 +19,7 @@ from app.attributions.counting import counts_as
 from app.audio import AudioFacts
 from app.cursor import PAGE_ROWS
 from app.db import after_commit, now
-from app.errors import Conflict, NotFound, UnknownMethod, UnknownModel
+from app.errors import AudioMissing, Conflict, NotFound, UnknownMethod, UnknownModel
 from app.models import Attribution, Influence, Method, Model, Song, Status, new_id
 from app.usage import service as usage
 
@@ -148,9 +148,11 @@ def repeat(
 ) -> Attribution:
     """Queue the track of an attribution again, for the newest version of its model or of another one; it stays itself.
 
-    Raises NotFound, UnknownModel.
+    Raises NotFound, AudioMissing, UnknownModel.
     """
     first = get(session, tenant_id=tenant_id, attribution_id=attribution_id)
+    if first.audio_erased_at is not None:
+        raise AudioMissing("the upload was erased")
     same = {name: getattr(first, name) for name in ("method", "prompt", "seed", "external_id", "top_k", "filename")}
     request = NewAttribution(model=anew.model or first.model.name, ident=anew.ident, **same)
     audio = KeptAudio(first.audio_key, first.audio_sha256, first.audio_bytes, AudioFacts(**first.audio_facts))

@@ -1,5 +1,6 @@
 """The songs of a catalogue and their influence history over HTTP: parse, call the service, show."""
 
+from dataclasses import replace
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, Annotated, Any
@@ -10,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from app import answers, errors
 from app.access.scopes import Scope
 from app.attributions.intake import Intake, keep, receive
-from app.catalogue import history, importing, service
+from app.catalogue import held, history, importing, service
 from app.catalogue.schemas import (
     Bucket,
     HistoryPage,
@@ -26,6 +27,7 @@ from app.db import reading, transaction
 from app.deps import CallerDep, DatabaseDep, IntakeDep, Moment, PlaceDep, ReadDep, WriteDep, needs
 from app.idempotency.routes import REFUSALS, OnceDep, OnceRoute
 from app.problems import document
+from app.retention.holding import claim
 
 router = APIRouter(prefix="/v1/songs", tags=["catalogue"], route_class=OnceRoute)
 
@@ -84,7 +86,7 @@ def create(session: WriteDep, once: OnceDep, facts: SongFacts, response: Respons
 @router.get(
     "",
     operation_id="listSongs",
-    dependencies=[needs(Scope.CATALOGUE_READ)],
+    dependencies=[needs(Scope.CATALOGUE_READ, Scope.HOLDER_READ)],
     summary="Find songs by ISRC, artist or words",
     response_model=SongPage,
     responses=document(errors.BadCursor),
@@ -92,10 +94,11 @@ def create(session: WriteDep, once: OnceDep, facts: SongFacts, response: Respons
 def listing(
     database: DatabaseDep, caller: CallerDep, place: PlaceDep, chosen: Annotated[service.SongFilter, Depends(filters)]
 ) -> Response:
-    """Show the catalogue's songs in the order of their creation."""
+    """Show the catalogue's songs in the order of their creation; to a rights-holder, its own."""
+    chosen = replace(chosen, holder_id=caller.holder_id)
     with reading(database) as session:
         found = service.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
-    items = [Song.model_validate(song) for song in found.items]
+    items = [held.song(song, caller.holder_id) for song in found.items]
     return answers.json(SongPage(items=items, next_cursor=found.next_cursor))
 
 
@@ -125,13 +128,14 @@ def import_songs(
 @router.get(
     "/{song_id}",
     operation_id="getSong",
-    dependencies=[needs(Scope.CATALOGUE_READ)],
+    dependencies=[needs(Scope.CATALOGUE_READ, Scope.HOLDER_READ)],
     summary="See a song",
     responses=document(errors.NotFound),
 )
 def get(session: ReadDep, caller: CallerDep, song_id: str) -> Song:
-    """Show a song with its rights."""
-    return Song.model_validate(service.get(session, tenant_id=caller.tenant_id, song_id=song_id))
+    """Show a song with its rights; to a rights-holder, one of its own songs with its own rights."""
+    held.require(session, tenant_id=caller.tenant_id, holder_id=caller.holder_id, song_id=song_id)
+    return held.song(service.get(session, tenant_id=caller.tenant_id, song_id=song_id), caller.holder_id)
 
 
 @router.patch(
@@ -169,23 +173,28 @@ async def put_audio(request: Request, intake: IntakeDep, caller: CallerDep, song
 @router.get(
     "/{song_id}/influences",
     operation_id="listSongInfluences",
-    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ, Scope.HOLDER_READ)],
     summary="See the tracks that a song was found in, the newest first",
     response_model=HistoryPage,
     responses=document(errors.NotFound, errors.BadCursor, errors.UnknownModel),
 )
 def influences(database: DatabaseDep, caller: CallerDep, place: PlaceDep, chosen: WantedDep) -> Response:
-    """Show when, in which tracks and with what score and share a song was found."""
+    """Show when, in which tracks and with what score and share a song was found.
+
+    To a rights-holder a track is an id, and its `external_id` where the platform shows it.
+    """
     with reading(database) as session:
+        held.require(session, tenant_id=caller.tenant_id, holder_id=caller.holder_id, song_id=chosen.song_id)
         found = history.page(session, tenant_id=caller.tenant_id, wanted=chosen, cursor=place.cursor, limit=place.limit)
-        shown = HistoryPage.of(found.items, found.next_cursor)
+        page = HistoryPage.of(found.items, found.next_cursor)
+        shown = held.history(session, page, tenant_id=caller.tenant_id, holder_id=caller.holder_id)
     return answers.json(shown)
 
 
 @router.get(
     "/{song_id}/influence-history",
     operation_id="getSongInfluenceHistory",
-    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ, Scope.HOLDER_READ)],
     summary="See a song's influence over time",
     response_model=HistorySeries,
     responses=document(errors.NotFound, errors.UnknownModel),
@@ -195,6 +204,7 @@ def influence_history(
 ) -> Response:
     """Count a song's tracks, each once for each model, and sum its shares by day, week or month (UTC)."""
     with reading(database) as session:
+        held.require(session, tenant_id=caller.tenant_id, holder_id=caller.holder_id, song_id=chosen.song_id)
         points = history.series(session, tenant_id=caller.tenant_id, wanted=chosen, bucket=bucket)
     shown = [HistoryPoint.model_validate(point) for point in points]
     return answers.json(HistorySeries(song_id=chosen.song_id, bucket=bucket, points=shown))
@@ -208,6 +218,7 @@ def _keep_audio(intake: Intake, tenant_id: str, song_id: str, file: IO[bytes]) -
     with receive(iter(partial(file.read, _CHUNK), b""), limits) as received:
         audio = keep(intake.storage, tenant_id, received)
     with transaction(intake.db) as session:
+        claim(session, intake.storage, [audio.key])
         song = service.keep_audio(
             session, tenant_id=tenant_id, song_id=song_id, audio_key=audio.key, sha256=audio.sha256
         )

@@ -26,12 +26,13 @@ _DATES = frozenset(_POLICY[1:])
 
 @dataclass(frozen=True)
 class SongFilter:
-    """Which songs to list: an ISRC in any notation, an artist's whole name, words of title, artist or key, one key."""
+    """Which songs to list: an ISRC in any notation, an artist's whole name, words, one key, those of a holder."""
 
     isrc: str | None = None
     artist: str | None = None
     q: str | None = None
     key: str | None = None
+    holder_id: str | None = None
 
 
 def create(session: Session, *, tenant_id: str, facts: SongFacts, ident: str | None = None) -> Song:
@@ -169,6 +170,8 @@ def _conditions(wanted: SongFilter) -> list[ColumnElement[bool]]:
         conditions.append(Song.key == wanted.key)
     if wanted.artist is not None:
         conditions.append(Song.artist_plain == words.plain(wanted.artist))
+    if wanted.holder_id is not None:
+        conditions.append(Song.id.in_(select(Right.song_id).where(Right.holder_id == wanted.holder_id)))
     return conditions
 
 
@@ -176,6 +179,6 @@ def _holding(session: Session, wanted: SongFilter, after: str | None, rows: int)
     searched = words.split(wanted.q or "")
     if not searched:
         return false()
-    if wanted.isrc is None and wanted.artist is None:
+    if wanted == SongFilter(q=wanted.q):
         return words.first_holding(session, Song, searched, after, rows)
     return words.holding(session, Song.words, searched)

@@ -48,6 +48,28 @@ def allow(
 
 
 @tenants.command()
+def keep(
+    tenant: Annotated[str, typer.Argument(help="Its id.")],
+    days: Annotated[int | None, typer.Option(min=0, help="Days after a job's end; left out: for good.")] = None,
+) -> None:
+    """Set for how long a tenant's uploads are kept; results stay."""
+    with options.acting("tenants keep", tenant, tenant) as session:
+        access.tenant(session, tenant).audio_days = days
+    options.say(f"{tenant}: uploads are kept {'for good' if days is None else f'{days} days after their job ends'}")
+
+
+@tenants.command()
+def share(
+    tenant: Annotated[str, typer.Argument(help="Its id.")],
+    external_ids: Annotated[bool, typer.Option(help="Whether rights-holders see the tracks' external ids.")],
+) -> None:
+    """Set what a tenant's rights-holders are told of tracks beside an id."""
+    with options.acting("tenants share", tenant, tenant) as session:
+        access.tenant(session, tenant).shows_external_ids = external_ids
+    options.say(f"{tenant}: rights-holders {'see' if external_ids else 'do not see'} external ids")
+
+
+@tenants.command()
 def used(tenant: Annotated[str, typer.Argument(help="Its id.")] = DEFAULT_TENANT) -> None:
     """Show what a tenant used, month by month, in the database of the settings."""
     with closing(engines(options.settings())) as db, reading(db) as session:

@@ -95,6 +95,7 @@ async def begin(request: Request, tenant_id: str, database: Database, settings: 
     if given is None:
         return Once(tenant_id, new_id())
     asked = service.Asked(tenant_id, key_of(given), fingerprint(request.scope))
+    database = database.unaudited()
     held = await run_in_threadpool(_claim, database, asked, settings)
     if isinstance(held, service.Answered):
         raise Replay(held)

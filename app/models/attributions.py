@@ -66,6 +66,8 @@ class Attribution(Base):
         Index(None, "tenant_id", "status", "created_at", "id"),
         Index(None, "model_id", "created_at", "id"),
         Index(None, "tenant_id", "audio_sha256"),
+        Index(None, "tenant_id", "finished_at"),
+        Index(None, "audio_key"),
         Index(
             "uq_attributions_batch",
             *("tenant_id", "batch", "custom_id"),
@@ -107,6 +109,7 @@ class Attribution(Base):
     audio_sha256: Mapped[str] = mapped_column(String(64))
     audio_bytes: Mapped[int]
     audio_facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    audio_erased_at: Mapped[datetime | None]
 
     attempts: Mapped[int] = mapped_column(default=0)
     lease_token: Mapped[str | None] = mapped_column(String(36))

@@ -30,6 +30,7 @@ class Song(Base):
         UniqueConstraint("tenant_id", "key"),
         Index(None, "tenant_id", "id"),
         Index(None, "tenant_id", "isrc"),
+        Index(None, "audio_key"),
         Index(None, "tenant_id", "artist_plain", "id"),
         Index("ix_songs_words", "words", postgresql_using="gin", info={"dialect": "postgresql"}).ddl_if("postgresql"),
         within("training_policy", TrainingPolicy),

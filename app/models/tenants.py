@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, utcnow
@@ -13,13 +13,15 @@ DEFAULT_TENANT = "default"
 
 
 class Tenant(Base):
-    """The owner of every row."""
+    """The owner of every row; uploads are erased `audio_days` after their jobs' ends (None: kept)."""
 
     __tablename__ = "tenants"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     turn: Mapped[int] = mapped_column(default=0, server_default="0")
+    audio_days: Mapped[int | None]
+    shows_external_ids: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 

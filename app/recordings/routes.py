@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response, status
 from fastapi.responses import StreamingResponse
 
 from app import answers, errors
 from app.access.scopes import Scope
 from app.audio import Limits
 from app.catalogue.routes import MAX_SONG_SECONDS
-from app.db import reading
+from app.db import reading, transaction
 from app.deps import CallerDep, IntakeDep, needs
 from app.problems import document, respond
 from app.recordings import ranges, service
@@ -20,6 +20,7 @@ from app.recordings.ranges import RangeNotSatisfiable
 from app.recordings.schemas import Waveform
 from app.recordings.service import NoRecording, Recording
 from app.recordings.waveforms import Waveforms
+from app.retention import erasing
 from app.storage import Storage
 
 router = APIRouter(prefix="/v1", tags=["recordings"])
@@ -92,6 +93,39 @@ def song_audio(request: Request, intake: IntakeDep, caller: CallerDep, song_id: 
     with reading(intake.db) as session:
         found = service.of_song(session, tenant_id=caller.tenant_id, song_id=song_id)
     return sent(request, intake.storage, found, conditions)
+
+
+@router.delete(
+    "/attributions/{attribution_id}/audio",
+    operation_id="eraseTrackAudio",
+    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
+    summary="Erase an upload",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=document(errors.NotFound, erasing.NotEnded, errors.Unavailable),
+)
+def erase_track(intake: IntakeDep, caller: CallerDep, attribution_id: str) -> None:
+    """Erase the recording that was sent; its result stays. Again, nothing happens.
+
+    The bytes go with the last attribution that was made of them. A job that has not ended has to be canceled first.
+    """
+    with transaction(intake.db) as session:
+        erasing.erase_track(
+            session, intake.db, intake.storage, tenant_id=caller.tenant_id, attribution_id=attribution_id
+        )
+
+
+@router.delete(
+    "/songs/{song_id}/audio",
+    operation_id="eraseSongAudio",
+    dependencies=[needs(Scope.CATALOGUE_WRITE)],
+    summary="Erase a song's recording",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=document(errors.NotFound, errors.Unavailable),
+)
+def erase_song(intake: IntakeDep, caller: CallerDep, song_id: str) -> None:
+    """Erase the stored recording of a song; the song stays, and so does what was computed. Again, nothing happens."""
+    with transaction(intake.db) as session:
+        erasing.erase_song(session, intake.db, intake.storage, tenant_id=caller.tenant_id, song_id=song_id)
 
 
 @router.get(

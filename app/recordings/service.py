@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.attributions import service as attributions
 from app.catalogue import service as catalogue
-from app.errors import NotFound
+from app.errors import AudioMissing, NotFound
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -28,8 +28,10 @@ class Recording:
 
 
 def of_track(session: Session, *, tenant_id: str, attribution_id: str) -> Recording:
-    """Return the recording of an attribution's track; raises NotFound."""
+    """Return the recording of an attribution's track; raises NotFound, AudioMissing where it was erased."""
     row = attributions.get(session, tenant_id=tenant_id, attribution_id=attribution_id)
+    if row.audio_erased_at is not None:
+        raise AudioMissing("the upload was erased")
     return _recording(row.audio_key, row.audio_sha256)
 
 

@@ -1,7 +1,6 @@
 """The caller's use over HTTP, and the count of its requests."""
 
 import time
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -58,5 +57,5 @@ def _limited(database: Database, tenant_id: str) -> bool:
 
 
 def _count(database: Database, tenant_id: str) -> None:
-    with transaction(database.on_behalf_of(replace(database.acting, witness=None))) as session:
+    with transaction(database.unaudited()) as session:
         service.count_request(session, tenant_id)

@@ -84,6 +84,8 @@ OPERATIONS = {
     "testWebhookEndpoint": ("post", "/v1/webhook-endpoints/{endpoint_id}/test"),
     "listWebhookDeliveries": ("get", "/v1/webhook-endpoints/{endpoint_id}/deliveries"),
     "replayWebhookEvents": ("post", "/v1/webhook-endpoints/{endpoint_id}/replay"),
+    "eraseTrackAudio": ("delete", "/v1/attributions/{attribution_id}/audio"),
+    "eraseSongAudio": ("delete", "/v1/songs/{song_id}/audio"),
     "listAudit": ("get", "/v1/audit"),
     "createAlert": ("post", "/v1/alerts"),
     "listAlerts": ("get", "/v1/alerts"),

@@ -1,0 +1,1 @@
+"""For how long recordings stay, and how they go."""
