@@ -8,6 +8,8 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint .ci/constraints.txt
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+PAGES := $(VENV)/.pages
+URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
 
@@ -58,6 +60,18 @@ openapi: $(DEV) ## Write docs/openapi.json anew; says what is new and what would
 .PHONY: audit
 audit: $(DEV) ## Ask the advisory services about every dependency; fails where one could not be asked about
 	@$(BIN)/python .ci/audit.py
+
+$(PAGES): $(DEV)
+	@$(PIP) --editable '.[worker,dev,pages]'
+	@touch $@
+
+.PHONY: test-pages
+test-pages: $(PAGES) ## The tests that need a browser: pages in a real Chromium (found on the path, or as CHROMIUM)
+	@$(BIN)/pytest tests/pages
+
+.PHONY: screenshots
+screenshots: $(PAGES) ## Draw docs/images/page-*.png of a service that runs: make screenshots URL=http://127.0.0.1:8000
+	@$(BIN)/python -m bench.screenshots $(URL)
 
 .PHONY: format
 format: $(DEV) ## Let ruff rewrite what it can

@@ -13,7 +13,7 @@ from app.cursor import PAGE_ROWS, Page, decode, encode
 from app.cursor import page as cut
 from app.db import bucket_start
 from app.errors import InvalidRequest, NotFound, UnknownModel
-from app.models import Attribution, Influence, Model, Song
+from app.models import Attribution, Influence, Model, Right, Song
 
 _MODELS = select(Model.id).where(
     Model.tenant_id == bindparam("tenant"), or_(Model.id == bindparam("model"), Model.name == bindparam("model"))
@@ -115,6 +115,20 @@ def series(session: Session, *, tenant_id: str, wanted: Wanted, bucket: Bucket) 
     if not points:
         _require(session, tenant_id, wanted)
     return points
+
+
+def portfolio(session: Session, *, tenant_id: str, holder_id: str, bucket: Bucket) -> list[Point]:
+    """Return the history of all songs that someone holds rights in, together, by day, week or month; whole shares."""
+    start = bucket_start(session, Influence.created_at, bucket).label("bucket")
+    held = select(Right.song_id).where(Right.tenant_id == tenant_id, Right.holder_id == holder_id)
+    tracks = func.count(func.distinct(Influence.attribution_id))
+    query = (
+        select(start, tracks, func.sum(Influence.share), func.max(Influence.share), func.min(Influence.rank))
+        .where(Influence.tenant_id == tenant_id, Influence.song_id.in_(held))
+        .group_by("bucket")
+        .order_by("bucket")
+    )
+    return [Point(date.fromisoformat(row[0]), *row[1:]) for row in session.execute(query)]
 
 
 def _conditions(*given: str) -> tuple[ColumnElement[bool], ...]:

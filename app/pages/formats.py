@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,6 +56,16 @@ def moment(at: datetime | None) -> str:
 def day(at: datetime | None) -> str:
     """The day of an instant, in UTC."""
     return NOTHING if at is None else f"{at:%-d %b %Y}"
+
+
+def month(name: str) -> str:
+    """A month that is called YYYY-MM."""
+    return f"{date.fromisoformat(f'{name}-01'):%B %Y}"
+
+
+def tracks(amount: str) -> str:
+    """An exact amount of tracks, to four digits behind the point."""
+    return f"{Decimal(amount):,.4f}"
 
 
 def size(octets: int) -> str:

@@ -124,7 +124,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("percent", "interval", "number", "clock", "moment", "day", "size", "short")
+    names = ("percent", "interval", "number", "clock", "moment", "day", "month", "tracks", "size", "short")
     made.filters |= {name: getattr(formats, name) for name in names}
     made.globals |= {"static": _static, "query": _query}
     return made

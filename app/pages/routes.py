@@ -2,10 +2,14 @@
 
 from fastapi import FastAPI
 
-from app.pages import models, report, signing, songs, upload
+from app.pages import holders, models, report, signing, songs, upload
 from app.pages.rendering import FILES, files
 
-ROUTERS = (upload.router, report.router, songs.router, models.router, signing.router)
+ROUTERS = (
+    *(upload.router, report.router),
+    *(songs.router, holders.router, models.router),
+    signing.router,
+)
 
 
 def install(app: FastAPI) -> None:

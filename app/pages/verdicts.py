@@ -117,7 +117,6 @@ def reservations(result: Result, rows: Sequence[InfluenceRow]) -> list[str]:
         (hubs is not None and hubs >= HUBS, "The answer is close to what any track gets: it says little of this one."),
         (widest is not None, "" if widest is None else _width(widest)),
         (True, "Intervals hold noise draws and the scale of effects, not the projection nor the choice of model."),
-        (True, "A share predicts what leaving a song out of training would cost the model. It is not a sum of money."),
     ]
     return [words for holds, words in found if holds]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,6 +131,9 @@ def test_the_demo_shows_everything_and_stops(tiny_folder: Path, tmp_path: Path) 
         assert words in demo.stdout
     songs = (tiny_folder / "songs.csv").read_text().splitlines()[1:]
     assert all(f" {song.split(',')[1]} " in demo.stdout for song in songs)
+    assert demo.stdout.count("generated") >= 3
+    assert re.search(r"^report: http://[\d.:]+/attributions/[\w-]+$", demo.stdout, re.MULTILINE)
+    assert re.search(r"^song: http://[\d.:]+/songs/[\w-]+$", demo.stdout, re.MULTILINE)
     assert demo.stdout.splitlines()[-1] == "Stopped."
 
 
