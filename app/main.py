@@ -13,7 +13,6 @@ from fastapi.routing import APIRoute
 
 from app import config, declared, documentation, health, logs, problems
 from app.access import routes as access
-from app.access import signing_routes as signing
 from app.access.audit import Refusals
 from app.access.gate import Gate
 from app.acting import NOBODY
@@ -55,7 +54,7 @@ COUNTED = (
     *(reports.router, counterfactuals.router),
     *(policies.router, statements.router),
 )
-ROUTERS = (*COUNTED, *pages.ROUTERS, signing.router, health.router)
+ROUTERS = (*COUNTED, *pages.ROUTERS, health.router)
 
 # What a multipart form may hold beside the track.
 ENVELOPE_BYTES = 64 * 1024

@@ -10,6 +10,8 @@ from app.access.scopes import Scope
 from app.attributions import service as attributions
 from app.attributions.schemas import Attribution, InfluenceRow
 from app.attributions.waiting import ENDED
+from app.counterfactuals import service as counterfactuals
+from app.counterfactuals.schemas import Counterfactual
 from app.db import reading
 from app.deps import CallerDep, DatabaseDep, WriteDep, needs
 from app.disputes import service as disputes
@@ -25,6 +27,7 @@ router = APIRouter(
 )
 
 MOST = 200
+TRIED = 12
 MATCHED = 10
 """Songs in the heat map."""
 
@@ -36,6 +39,7 @@ class Found:
     attribution: Attribution
     lines: list[Line]
     disputes: list[Dispute]
+    forgotten: list[Counterfactual]
 
 
 @router.get("/attributions/{attribution_id}", dependencies=[needs(Scope.ATTRIBUTIONS_READ)])
@@ -97,10 +101,12 @@ def _found(session: Session, tenant_id: str, attribution_id: str) -> Found:
     whose = {"tenant_id": tenant_id, "attribution_id": attribution_id}
     row, ranking = attributions.ranking(session, **whose, limit=MOST)
     objections = disputes.page(session, **whose, limit=MOST)
+    tried = counterfactuals.page(session, **whose, limit=TRIED)
     return Found(
         Attribution.of(row),
         [_line(influence) for influence in ranking.items],
         [Dispute.of(each) for each in objections.items],
+        [Counterfactual.of(each) for each in tried.items],
     )
 
 
@@ -129,6 +135,7 @@ def _shown(found: Found, rows: int) -> dict[str, Any]:
         "axis": charts.Axis.to(max((row.share_high or row.share for row in ranking[:rows]), default=0.0)),
         "heat": heat(found.lines[:MATCHED], seconds),
         "ticks": charts.Ticks.of(seconds) if seconds else charts.Ticks(()),
+        "forgotten": found.forgotten,
         "disputes": found.disputes,
         "disputed": {each.song.id: each for each in found.disputes},
     }

@@ -2,11 +2,11 @@
 
 from fastapi import FastAPI
 
-from app.pages import holders, models, report, signing, songs, upload
+from app.pages import forgetting, holders, models, report, signing, songs, upload
 from app.pages.rendering import FILES, files
 
 ROUTERS = (
-    *(upload.router, report.router),
+    *(upload.router, report.router, forgetting.router),
     *(songs.router, holders.router, models.router),
     signing.router,
 )

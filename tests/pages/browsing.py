@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +24,7 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 PATIENCE_MS = 120_000
+expect.set_options(timeout=PATIENCE_MS)
 SERIOUS = frozenset({"serious", "critical"})
 
 
@@ -70,6 +74,11 @@ def visiting(browser: Browser, address: str, **how: Any) -> Iterator[Visit]:
         assert visit.complaints == []
     finally:
         context.close()
+
+
+def becomes(page: Page, script: str, argument: Any = None) -> None:
+    """Wait until a script says yes; asked from outside, because the page's own policy lets no text be a script."""
+    until(lambda: page.evaluate(script, argument), PATIENCE_MS / 1000)
 
 
 def findings(page: Page) -> list[str]:

@@ -14,13 +14,12 @@ from sqlalchemy import select
 from app.db import transaction
 from app.models import Attribution, Influence
 from bench import tiny
-from tests.app.sounds import Sound
 from tests.test_end_to_end import RATE
 
 if TYPE_CHECKING:
     from tests.test_end_to_end import Service
 
-PROMPT = "slow low tune"
+PROMPT = tiny.SONGS[0].caption
 
 
 @dataclass
@@ -57,7 +56,9 @@ class Platform:
         self.song = self.call("GET", f"/v1/attributions/{self.result}/influences")["items"][0]["song"]["id"]
 
     def _attributed(self, seconds: float) -> str:
-        track = self.service.track(Sound(seconds=seconds, rate=RATE).encode(), prompt=PROMPT)
+        """A result whose first song stands out: the track is the begin of a song that was trained on."""
+        begin = tiny.SONGS[0].samples()[0, : int(seconds * RATE)]
+        track = self.service.track(_wav(begin), prompt=PROMPT)
         return self.service.client.attribute(track).id
 
     def _put_back(self, ident: str) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.browsing import findings, visiting
+from tests.pages.browsing import becomes, findings, visiting
 
 PAGES = {
     "upload": "/",
@@ -23,6 +23,7 @@ PAGES = {
     "nothing there": "/songs/nothing",
 }
 PLAYS = "side => !document.querySelector(`[data-audio=${side}]`).paused"
+RESTS = "side => document.querySelector(`[data-audio=${side}]`).paused"
 FOCUSED = "document.activeElement.matches(':focus-visible')"
 
 
@@ -64,12 +65,12 @@ def test_a_report_is_worked_by_keyboard_alone(visit, platform):
             break
     assert reached
     page.keyboard.press("Enter")
-    page.wait_for_function(PLAYS, arg="a")
+    becomes(page, PLAYS, "a")
     page.keyboard.press("b")
-    page.wait_for_function(PLAYS, arg="b")
+    becomes(page, PLAYS, "b")
     page.locator("[data-toggle]").focus()
     page.keyboard.press("Space")
-    page.wait_for_function("!(" + PLAYS + ")('b')")
+    becomes(page, RESTS, "b")
     seek = page.locator("[data-seek=a]")
     seek.focus()
     before = float(seek.input_value())

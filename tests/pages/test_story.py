@@ -1,10 +1,12 @@
-"""From a track to its rights-holders, as somebody sees it: upload → report → play → song → rights-holder."""
+"""As somebody sees it: upload → report → play → song → rights-holder → counterfactual."""
 
 from __future__ import annotations
 
 import re
 
 from playwright.sync_api import expect
+
+from tests.pages.browsing import becomes
 
 DROP = """([bytes, name]) => {
     const data = new DataTransfer();
@@ -16,6 +18,7 @@ DROP = """([bytes, name]) => {
 }"""
 AT = "side => document.querySelector(`[data-audio=${side}]`).currentTime"
 PLAYS = "side => !document.querySelector(`[data-audio=${side}]`).paused"
+RESTS = "side => document.querySelector(`[data-audio=${side}]`).paused"
 
 
 def test_a_dropped_track_is_followed_to_its_report(visit, track):
@@ -56,19 +59,19 @@ def test_a_match_is_heard_on_both_sides(visit, platform):
         float(mark.get_attribute(f"data-{name}")) for name in ("track-start", "song-start", "seconds")
     )
     mark.click()
-    page.wait_for_function(PLAYS, arg="a")
+    becomes(page, PLAYS, "a")
     assert track_start <= page.evaluate(AT, "a") <= track_start + seconds + 0.5
-    page.wait_for_function(PLAYS, arg="b")  # the track's part is over: the song follows by itself
+    becomes(page, PLAYS, "b")  # the track's part is over: the song follows by itself
     assert song_start <= page.evaluate(AT, "b") <= song_start + seconds + 0.5
     assert not page.evaluate(PLAYS, "a")
-    page.wait_for_function("!(" + PLAYS + ")('b')")
+    becomes(page, RESTS, "b")
     page.get_by_role("button", name="A track").click()
     page.get_by_role("button", name="Play").click()
-    page.wait_for_function(PLAYS, arg="a")
+    becomes(page, PLAYS, "a")
     page.get_by_role("button", name="B song").click()
-    page.wait_for_function(PLAYS, arg="b")
+    becomes(page, PLAYS, "b")
     page.get_by_role("button", name="Pause").click()
-    page.wait_for_function("!(" + PLAYS + ")('b')")
+    becomes(page, RESTS, "b")
     expect(page.locator("[data-wave-b] path")).to_have_attribute("d", re.compile("^M"))
 
 
@@ -76,7 +79,7 @@ def test_a_row_leads_to_its_seconds(visit, platform):
     page = visit.page
     visit.go(f"/attributions/{platform.result}")
     page.locator("[data-play]").first.click()
-    page.wait_for_function(PLAYS, arg="a")
+    becomes(page, PLAYS, "a")
     expect(page.locator(".lines > li.chosen")).to_have_count(1)
 
 
@@ -113,6 +116,22 @@ def test_a_holder_sees_its_songs(visit, platform):
     page.get_by_role("link", name="Ada Tiny").click()
     expect(page.get_by_role("heading", name="Shares over time")).to_be_visible()
     expect(page.locator("#songs tbody tr")).to_have_count(8)
+
+
+def test_a_song_is_forgotten_and_the_track_heard_again(visit, platform):
+    page = visit.page
+    visit.go(f"/attributions/{platform.result}")
+    page.locator("#forget-song").select_option(platform.song)
+    page.get_by_label("Seed").fill("3")
+    page.get_by_role("button", name="Forget it").click()
+    expect(page.locator(".trial [data-take]")).to_have_count(3)
+    expect(page.locator(".shifts tbody tr")).to_have_count(2)
+    takes = page.locator(".trial audio")
+    for place in range(3):
+        takes.nth(place).evaluate("audio => audio.play()")
+        becomes(page, "place => document.querySelectorAll('.trial audio')[place].currentTime > 0", place)
+    heard = page.evaluate("[...document.querySelectorAll('.trial audio')].filter(each => !each.paused).length")
+    assert heard <= 1
 
 
 def test_a_row_is_disputed_and_the_review_recorded(visit, platform):

@@ -1,9 +1,11 @@
 // A report: rows lead to the seconds that match, and to the form that disputes them.
 
+import { follow } from "./forgotten.js";
 import { listen } from "./listen.js";
 
 const section = document.querySelector("[data-listen]");
 const hear = section ? listen(section) : () => false;
+follow(document.querySelector("[data-forgotten]"));
 
 for (const link of document.querySelectorAll("[data-play]")) {
   link.addEventListener("click", (event) => {
