@@ -45,11 +45,8 @@ _HOLDERS = {
     "statements": ("SELECT", f"holder_id = {_HOLDER}"),
     "statement_lines": ("SELECT", f"holder_id = {_HOLDER}"),
     "closing_totals": ("SELECT", "closing_id IN (SELECT closing_id FROM statements)"),
+    "closings": ("SELECT", "id IN (SELECT closing_id FROM statements)"),
     "tenants": ("SELECT", "true"),
-    "statements": ("SELECT", f"holder_id = {_HOLDER}"),
-    "statement_lines": ("SELECT", f"holder_id = {_HOLDER}"),
-    "closings": ("SELECT", "true"),
-    "closing_totals": ("SELECT", "true"),
 }
 """What a rights-holder's transactions may do, and to which of the tenant's rows; to no other table anything."""
 

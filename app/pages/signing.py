@@ -1,4 +1,4 @@
-"""Signing in with a key and out again: a browser keeps a session that names the key, ends with it, and is not the key."""
+"""Signing in with a key and out again: a browser keeps a session that names the key and ends with it."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
