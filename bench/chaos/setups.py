@@ -34,6 +34,7 @@ QUICK: Mapping[str, Any] = {
     "ring_max_seconds": 4.0,
     "retry_seconds": 1.0,
     "max_attempts": 5,
+    "idempotency_lock_seconds": 10.0,
     "webhook_allow_private": True,
     "webhook_poll_seconds": 0.5,
     "webhook_seconds": 3.0,
