@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from app.models import Status
 from tests.app.sounds import Sound
 from tests.processes import alive, until, worker_child
@@ -33,6 +35,7 @@ def history(service: Service, ident: str) -> list[tuple[object, ...]]:
     ]
 
 
+@pytest.mark.timeout(600)
 def test_a_copy_of_a_working_service_outlives_it(tiny_folder: Path, tmp_path: Path) -> None:
     with serving(tiny_folder, tmp_path / "first") as service:
         done = service.client.attribute(service.track(Sound(seconds=3, rate=RATE).encode())).id
