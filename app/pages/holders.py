@@ -14,11 +14,14 @@ from app.db import reading
 from app.deps import CallerDep, DatabaseDep, needs
 from app.pages import timeline
 from app.pages.rendering import PageRoute, page
+from app.statements import service as statements
+from app.statements.schemas import Statement
 from app.usage.routes import within_quota
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False, dependencies=[Depends(within_quota)])
 
 PAGE = 50
+STATEMENTS = 24
 STEPS: tuple[Bucket, ...] = ("day", "week", "month")
 
 
@@ -58,11 +61,16 @@ def holder(
 def _shown(session: Session, caller: Caller, holder_id: str, cursor: str | None) -> dict[str, Any]:
     whose = {"tenant_id": caller.tenant_id}
     songs = holders.songs(session, **whose, holder_id=holder_id, cursor=cursor, limit=PAGE)
+    stated = []
+    if caller.may(Scope.STATEMENTS_READ):
+        wanted = statements.Wanted(holder_id=holder_id)
+        stated = [Statement.of(row) for row in statements.page(session, **whose, wanted=wanted, limit=STATEMENTS).items]
     return {
         "holder": Holder.model_validate(holders.get(session, **whose, holder_id=holder_id)),
         "songs": [Song.model_validate(song) for song in songs.items],
         "roles": {song.id: _roles(song, holder_id) for song in songs.items},
         "next_cursor": songs.next_cursor,
+        "statements": stated,
         "chart": None,
     }
 

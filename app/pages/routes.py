@@ -2,12 +2,12 @@
 
 from fastapi import FastAPI
 
-from app.pages import forgetting, holders, models, report, signing, songs, upload
+from app.pages import forgetting, holders, models, report, signing, songs, statements, upload
 from app.pages.rendering import FILES, files
 
 ROUTERS = (
     *(upload.router, report.router, forgetting.router),
-    *(songs.router, holders.router, models.router),
+    *(songs.router, holders.router, statements.router, models.router),
     signing.router,
 )
 

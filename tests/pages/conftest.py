@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def platform(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A running service with songs to hear, rights in them, and results."""
+    """A running service with songs to hear, rights in them, a result, and a month that is closed."""
     with serving(tiny_folder, tmp_path_factory.mktemp("pages")) as service:
         platform = Platform(service)
         platform.fill()

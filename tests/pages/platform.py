@@ -1,4 +1,4 @@
-"""A service that has been in use: songs to hear, rights-holders, a result, one of last month."""
+"""A service that has been in use: songs to hear, rights-holders, a result, a statement of last month."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Platform:
     result: str = ""
     earlier: str = ""
     holder: str = ""
+    statement: str = ""
     song: str = ""
 
     @property
@@ -51,8 +52,10 @@ class Platform:
             rights = [{"party": "Ada Tiny", "role": role, "share": 0.5} for role in ("performer", "composer")]
             self.call("PATCH", f"/v1/songs/{song['id']}", json={"rights": rights, "isrc": None})
         self.result, self.earlier = (self._attributed(seconds) for seconds in (2.0, 3.0))
-        self._put_back(self.earlier)
-        self.holder = self.call("GET", "/v1/holders")["items"][0]["id"]
+        month = self._put_back(self.earlier)
+        self.call("POST", f"/v1/statements/{month}/close")
+        stated = self.call("GET", "/v1/statements")["items"][0]
+        self.statement, self.holder = stated["id"], stated["holder"]["id"]
         self.song = self.call("GET", f"/v1/attributions/{self.result}/influences")["items"][0]["song"]["id"]
 
     def _attributed(self, seconds: float) -> str:
@@ -61,14 +64,15 @@ class Platform:
         track = self.service.track(_wav(begin), prompt=PROMPT)
         return self.service.client.attribute(track).id
 
-    def _put_back(self, ident: str) -> None:
-        """Let a result have come a month ago."""
+    def _put_back(self, ident: str) -> str:
+        """Let a result have come a month ago; returns that month."""
         with transaction(self.service.db) as session:
             row = session.get_one(Attribution, ident)
             moment = row.created_at.replace(day=1) - timedelta(days=10)
             row.created_at = row.started_at = row.finished_at = moment
             for influence in session.scalars(select(Influence).where(Influence.attribution_id == ident)):
                 influence.created_at = moment
+        return f"{moment:%Y-%m}"
 
 
 def _wav(samples: Any) -> bytes:

@@ -18,6 +18,7 @@ PAGES = {
     "song by month": "/songs/{song}?by=month",
     "holders": "/holders",
     "holder": "/holders/{holder}",
+    "statement": "/statements/{statement}",
     "models": "/models",
     "sign-in": "/sign-in",
     "nothing there": "/songs/nothing",
@@ -107,7 +108,7 @@ def test_everything_works_without_a_script(browser, platform, track):
         expect(page.locator("#disputes .cards")).to_contain_text("without a script")
 
 
-@pytest.mark.parametrize("name", ["report", "holder"])
+@pytest.mark.parametrize("name", ["report", "statement"])
 def test_paper_shows_the_document_and_not_its_controls(visit, platform, name):
     page = visit.page
     visit.go(path(platform, name))

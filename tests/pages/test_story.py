@@ -1,4 +1,4 @@
-"""As somebody sees it: upload → report → play → song → rights-holder → counterfactual."""
+"""As somebody sees it: upload → report → play → song → statement → counterfactual."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_song_shows_the_tracks_it_was_found_in(visit, platform):
     expect(page.locator(".timeline table")).to_contain_text("track")
 
 
-def test_a_holder_sees_its_songs(visit, platform):
+def test_a_holder_reads_the_statement_of_a_month(visit, platform):
     page = visit.page
     visit.go("/songs")
     page.get_by_label("Words").fill("alder")
@@ -115,7 +115,11 @@ def test_a_holder_sees_its_songs(visit, platform):
     visit.go("/holders")
     page.get_by_role("link", name="Ada Tiny").click()
     expect(page.get_by_role("heading", name="Shares over time")).to_be_visible()
-    expect(page.locator("#songs tbody tr")).to_have_count(8)
+    page.locator("#statements tbody a").first.click()
+    expect(page.get_by_role("heading", name="Recordings")).to_be_visible()
+    amounts = page.locator("section:has(h2:text('Recordings')) tbody tr td:last-child").all_inner_texts()
+    stated = platform.call("GET", f"/v1/statements/{platform.statement}")
+    assert abs(sum(map(float, amounts)) - float(stated["recordings"])) < 1e-3
 
 
 def test_a_song_is_forgotten_and_the_track_heard_again(visit, platform):
