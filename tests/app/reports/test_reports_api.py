@@ -86,10 +86,14 @@ def test_a_report_is_verified_here_and_anywhere(client, ended):
     (listed,) = client.get("/v1/report-keys").json()["items"]
     assert (listed["id"], listed["algorithm"], listed["signs"]) == (told["key_id"], "ed25519", True)
     assert unseal(data, lambda _: keys.public(listed["public_key"])).valid
-    for changed in (data.replace(b"render-77", b"render-78"), data + b"\n", b"", b"[]", b'{"a":\x00}'):
+    for changed in (data.replace(b"render-77", b"render-78"), data + b"\n", b" ", b"[]", b'{"a":\x00}'):
         answer = verify(client, changed)
         assert (answer["valid"], answer["subject"]) == (False, None)
         assert answer["reason"]
+
+
+def test_nothing_is_no_document(client):
+    assert problem(client.post("/v1/reports/verify")) == (422, "invalid-request")
 
 
 def test_after_a_rotation_earlier_reports_are_valid_and_new_ones_are_signed_anew(client, ended, database_settings):
