@@ -80,10 +80,10 @@ def digest(client: Client, done: Attribution) -> str:
     return hashlib.sha256(json.dumps([result, rows], sort_keys=True).encode()).hexdigest()
 
 
-def ask(client: Client, tracks: dict[str, Track], answers: Answers) -> set[str]:
-    """Post every track at once and wait for all answers; returns which workers gave them."""
+def ask(client: Client, tracks: dict[str, Track], answers: Answers) -> dict[str, str]:
+    """Post every track at once and wait for all answers; returns which worker gave each."""
     posted = {name: client.post(each).id for name, each in tracks.items()}
-    return {answers.add(client, name, _ended(client, ident)) for name, ident in posted.items()}
+    return {name: answers.add(client, name, _ended(client, ident)) for name, ident in posted.items()}
 
 
 def _ended(client: Client, ident: str) -> Attribution:
@@ -96,12 +96,12 @@ def _ended(client: Client, ident: str) -> Attribution:
 
 def ask_every_worker(client: Client, tracks: dict[str, Track], answers: Answers) -> None:
     """Ask until each track was answered by every worker that lives now, itself and its neighbours in another order."""
-    before = {name: set().union(*found.values()) for name, found in answers.given.items()}
+    asked: dict[str, set[str]] = {name: set() for name in tracks}
     for turn in range(MOST_ROUNDS):
         names = sorted(tracks, reverse=turn % 2 == 1)
-        ask(client, {name: tracks[name] for name in names}, answers)
-        now = {name: set().union(*found.values()) - before.get(name, set()) for name, found in answers.given.items()}
-        if all(len(workers) >= WORKERS for workers in now.values()):
+        for name, worker in ask(client, {name: tracks[name] for name in names}, answers).items():
+            asked[name].add(worker)
+        if all(len(workers) >= WORKERS for workers in asked.values()):
             return
 
 
