@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
@@ -21,7 +22,7 @@ from app.config import Settings
 from app.db import Database, engines, reading
 from app.demo import free_port
 from app.models import Attribution as Row
-from app.models import Influence, Status
+from app.models import Influence, Status, Take
 from tests import services
 from tests.app import sounds
 from tests.app.sounds import Sound
@@ -150,6 +151,25 @@ def test_a_job_survives_the_kill_of_its_worker(service: Service) -> None:
     assert (done.status, done.attempts) == (Status.SUCCEEDED, 2)
     assert service.influences(ident) == SONGS
     assert service.up.said("worker ended (SIGKILL)") == 1
+
+
+def test_a_song_is_forgotten_and_heard_also_when_the_worker_is_killed(service: Service, tmp_path: Path) -> None:
+    track = service.track(Sound(seconds=20, rate=RATE).encode(), prompt="slow low organ", seed=3)
+    client, done = service.client, service.client.attribute(track)
+    songs = [row.song.id for row in client.influences(done.id)]
+    found = client.forget(done.id, songs[0])
+    assert found.result is not None
+    assert (found.seed, found.prompt, found.attempts, set(found.result.audio)) == (3, "slow low organ", 1, set(Take))
+    for take in Take:
+        client.take(found.id, take, tmp_path / "take.flac")
+        samples, rate = soundfile.read(tmp_path / "take.flac")
+        assert (rate, len(samples) / rate) == (RATE, pytest.approx(found.result.audio[take].seconds))
+    waiting = client.ask_to_forget(done.id, songs[1]).id
+    until(lambda: client.counterfactual(waiting).stage in {"forgetting", "measuring", "generating"})
+    kill(parent_of(worker_child(service.db)))
+    until(lambda: client.counterfactual(waiting).finished_at is not None)
+    again = client.counterfactual(waiting)
+    assert (again.status, again.attempts) == (Status.SUCCEEDED, 2)
 
 
 def test_a_killed_broker_costs_no_job(service: Service) -> None:

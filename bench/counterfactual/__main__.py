@@ -105,11 +105,12 @@ def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Try every track, repeat what the step was chosen by, write."""
+    """Try every track, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--tracks", type=int, default=24, help="how many test tracks")
     parser.add_argument("--heard", type=int, default=20, help="of how many of them the sound is compared too")
+    parser.add_argument("--tune", action="store_true", help="repeat what the step was chosen by")
     parser.add_argument("--work", type=Path, default=Path("build/counterfactual"))
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -135,9 +136,10 @@ def main() -> None:
         "setting": how | {"seed": SEED},
         **summary(rows),
         "sound_db": sounded(rows[: options.heard]),
-        "tuning": kept(place / "tuning.json", partial(tuned, forgetter, truth, truth.subjects("tune"))),
         "rows": rows,
     }
+    if options.tune:
+        result["tuning"] = kept(place / "tuning.json", partial(tuned, forgetter, truth, truth.subjects("tune")))
     save(RESULTS / "counterfactual.json", result)
     print(json.dumps({name: result[name] for name in ("n", "top_minus_random", "top_minus_matched")}, indent=1))
 
