@@ -154,7 +154,7 @@ def test_a_job_survives_the_kill_of_its_worker(service: Service) -> None:
 
 
 def test_a_song_is_forgotten_and_heard_also_when_the_worker_is_killed(service: Service, tmp_path: Path) -> None:
-    track = service.track(Sound(seconds=20, rate=RATE).encode(), prompt="slow low organ", seed=3)
+    track = service.track(Sound(seconds=5, rate=RATE).encode(), prompt="slow low organ", seed=3)
     client, done = service.client, service.client.attribute(track)
     songs = [row.song.id for row in client.influences(done.id)]
     found = client.forget(done.id, songs[0])
