@@ -34,7 +34,7 @@ def test_a_change_names_who_what_which_and_when(app, database):
     first, second = entries(database)
     assert (first.action, first.object_kind, first.object_id) == ("createSong", "songs", made["id"])
     assert (first.key_id, first.actor, first.request_id, first.outcome) == (key.id, "key", "mine", "done")
-    assert first.details["made"] == {"songs": 1}
+    assert first.details["made"] == {"songs": 1, "song_policies": 1}
     assert (second.action, second.object_id, second.outcome) == ("changeSong", made["id"], "done")
 
 
