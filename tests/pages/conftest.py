@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.app.sounds import Sound
 from tests.pages.browsing import FLAGS, Visit, chromium, visiting
-from tests.pages.platform import Platform
-from tests.test_end_to_end import RATE, serving
+from tests.pages.platform import Platform, begin
+from tests.test_end_to_end import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,5 +45,5 @@ def visit(browser: Browser, platform: Platform) -> Iterator[Visit]:
 def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file to send."""
     path = tmp_path_factory.mktemp("sent") / "night.wav"
-    path.write_bytes(Sound(seconds=3, rate=RATE).encode())
+    path.write_bytes(begin(2.5))
     return path

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 PROMPT = tiny.SONGS[0].caption
 
 
+def begin(seconds: float) -> bytes:
+    """A file: the begin of a song that was trained on, so that one song stands out in what is found."""
+    return wav(tiny.SONGS[0].samples()[0, : int(seconds * RATE)])
+
+
 @dataclass
 class Platform:
     """The service, and what is in it. `result` is a track of two sections; `earlier` one that ended a month before."""
@@ -47,7 +52,7 @@ class Platform:
         """Bring the service to where it is."""
         songs = {song["key"]: song for song in self.call("GET", "/v1/songs")["items"]}
         for made in tiny.SONGS[:-1]:  # one song is not held: pages stay useful without it
-            self.call("PUT", f"/v1/songs/{songs[made.key]['id']}/audio", content=_wav(made.samples()[0]))
+            self.call("PUT", f"/v1/songs/{songs[made.key]['id']}/audio", content=wav(made.samples()[0]))
         for song in songs.values():
             rights = [{"party": "Ada Tiny", "role": role, "share": 0.5} for role in ("performer", "composer")]
             self.call("PATCH", f"/v1/songs/{song['id']}", json={"rights": rights, "isrc": None})
@@ -59,9 +64,7 @@ class Platform:
         self.song = self.call("GET", f"/v1/attributions/{self.result}/influences")["items"][0]["song"]["id"]
 
     def _attributed(self, seconds: float) -> str:
-        """A result whose first song stands out: the track is the begin of a song that was trained on."""
-        begin = tiny.SONGS[0].samples()[0, : int(seconds * RATE)]
-        track = self.service.track(_wav(begin), prompt=PROMPT)
+        track = self.service.track(begin(seconds), prompt=PROMPT)
         return self.service.client.attribute(track).id
 
     def _put_back(self, ident: str) -> str:
@@ -75,7 +78,7 @@ class Platform:
         return f"{moment:%Y-%m}"
 
 
-def _wav(samples: Any) -> bytes:
+def wav(samples: Any) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, tiny.RATE, format="WAV")
     return file.getvalue()

@@ -7,6 +7,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.pages.browsing import becomes
+from tests.pages.platform import PROMPT
 
 DROP = """([bytes, name]) => {
     const data = new DataTransfer();
@@ -26,7 +27,7 @@ def test_a_dropped_track_is_followed_to_its_report(visit, track):
     visit.go("/")
     page.evaluate(DROP, [list(track.read_bytes()), "dropped.wav"])
     expect(page.locator("[data-chosen]")).to_contain_text("dropped.wav")
-    page.get_by_label("Prompt").fill("slow low tune")
+    page.get_by_label("Prompt").fill(PROMPT)
     page.get_by_role("button", name="Find its songs").click()
     page.wait_for_url(re.compile("/attributions/"))
     expect(page.get_by_role("heading", name="Songs behind this track")).to_be_visible()
