@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 def hold(session: Session, key: str) -> None:
-    """Let nobody else name or erase an object until this transaction ends. SQLite's writers are alone already."""
-    if session.get_bind().dialect.name == "postgresql":
+    """Let nobody else name or erase an object until this transaction ends."""
+    connection = session.connection()  # with it the transaction begins, and on SQLite one that writes is alone
+    if connection.dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
 
 

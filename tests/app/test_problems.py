@@ -33,7 +33,7 @@ def test_an_unknown_address_is_not_found(client):
     [
         ("DELETE", "/v1/attributions", "GET, POST"),
         ("PUT", "/v1/songs/x", "GET, PATCH"),
-        ("POST", "/v1/songs/x/audio", "GET, PUT"),
+        ("POST", "/v1/songs/x/audio", "DELETE, GET, PUT"),
         ("POST", "/v1/models", "GET"),
         ("POST", "/healthz", "GET"),
     ],
