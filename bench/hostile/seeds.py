@@ -14,7 +14,7 @@ SECONDS = 1.2
 FAVOURITES = {"WAV", "WAVEX", "AIFF", "FLAC", "MP3", "OGG"}
 """The formats that the service accepts."""
 APART = "SD2"
-"""Its header lies in a second file, which the library would leave in the working folder and then read other files by."""
+"""Its header is a second file, which the library leaves in the working folder and then reads other files by."""
 
 
 def sound(rate: int = RATE, channels: int = 1) -> np.ndarray[Any, np.dtype[np.float32]]:
