@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ from app.errors import DatabaseBusy, DatabaseUnavailable
 from app.terse import terse
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+    from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from app.config import Settings
@@ -180,7 +181,8 @@ def _sqlite(url: URL, begin: str, options: dict[str, Any], *, read_only: bool = 
     def prepare(connection: DBAPIConnection, _: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN is neither immediate nor before reads
         cursor = connection.cursor()
-        pragmas = ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"]
+        _keep_ahead_log(cursor)
+        pragmas = ["synchronous = FULL", "foreign_keys = ON"]
         for pragma in [*pragmas, "query_only = ON"] if read_only else pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -188,6 +190,20 @@ def _sqlite(url: URL, begin: str, options: dict[str, Any], *, read_only: bool = 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def _keep_ahead_log(cursor: DBAPICursor) -> None:
+    """Turn a file to write-ahead logging; where several do so to a new file at once, SQLite waits for none of them."""
+    limit = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(BUSY_MILLISECONDS / 1e6)
+        else:
+            return
 
 
 @contextmanager

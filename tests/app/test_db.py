@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -174,3 +175,20 @@ def test_a_monday_begins_its_own_week(database):
         session.add(_song(key="k", created_at=datetime(2026, 11, 16, tzinfo=UTC)))
     with reading(database) as session:
         assert session.scalars(select(bucket_start(session, Song.created_at, "week"))).one() == "2026-11-16"
+
+
+def test_a_new_file_may_be_opened_from_many_threads_at_once(tmp_path):
+    for number in range(20):
+        settings = Settings(data_dir=tmp_path / str(number))
+        databases = [engines(settings) for _ in range(6)]
+        together = threading.Barrier(6)
+
+        def opened(db: Database, together: threading.Barrier = together) -> str:
+            together.wait()
+            with db.write.begin() as connection:
+                return connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(opened, databases)) == ["wal"] * 6
+        for db in databases:
+            db.close()
