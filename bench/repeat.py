@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 from app.client import Client, Track
 from app.demo import Asked, generate
 from bench import hardware
-from bench.chaos.setups import Wanted, production
+from bench.chaos.setups import Service, Wanted, production
 from bench.chaos.tracks import track
-from bench.chaos.victims import find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,13 +104,13 @@ def ask_every_worker(client: Client, tracks: dict[str, Track], answers: Answers)
             return
 
 
-def restart_workers(client: Client) -> None:
+def restart_workers(service: Service, client: Client) -> None:
     """Have every worker leave and another process take its place."""
-    for parent in find("parent"):
+    for parent in service.started.find("parent"):
         parent.terminate()
         parent.wait(60)
     limit = time.monotonic() + PATIENCE_SECONDS
-    while len(find("child")) < WORKERS or not client.ready():
+    while len(service.started.find("child")) < WORKERS or not client.ready():
         assert time.monotonic() < limit, "the workers did not come back"
         time.sleep(0.2)
 
@@ -128,7 +127,7 @@ def measure(folder: Path, model: Path, tracks: dict[str, Track]) -> dict[str, An
         ask_every_worker(client, tracks, answers)
         ask(client, noise, others)
         ask_every_worker(client, tracks, answers)
-        restart_workers(client)
+        restart_workers(service, client)
         ask_every_worker(client, tracks, answers)
     return answers.summary()
 

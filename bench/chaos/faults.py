@@ -49,7 +49,7 @@ class Site:
 
     def one(self, part: str) -> psutil.Process | None:
         """Return one living process of a part."""
-        found = victims.find(part)
+        found = self.service.started.find(part)
         return self.draw.choice(found) if found else None
 
     def broker(self) -> Redis:

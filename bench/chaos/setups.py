@@ -20,6 +20,7 @@ from app.demo import free_port
 from app.supervisor import Program, Supervisor
 from app.up import SOCKET, programs, register
 from bench.chaos.postgres import Postgres
+from bench.chaos.victims import Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,6 +49,7 @@ class Service:
     """A running service; `postgres` is None on the embedded set-up, whose programs are below another process."""
 
     name: str
+    started: Started
     settings: Settings
     broker: Path
     logs: Path
@@ -80,10 +82,10 @@ class Wanted:
 @contextmanager
 def embedded(wanted: Wanted) -> Iterator[Service]:
     """Run `rootnote up`: SQLite, the embedded broker, API, sweeper, worker, builder."""
-    settings = _settings(wanted)
+    started, settings = Started(), _settings(wanted)
     broker = Path(programs(settings).broker_url.removeprefix(SOCKET))
     receiver, hook = _receiver(wanted)
-    service = Service("embedded", settings, broker, settings.data_dir / "logs", wanted.folder, hook)
+    service = Service("embedded", started, settings, broker, settings.data_dir / "logs", wanted.folder, hook)
     up = Program("up", (*PYTHON, "app.cli", "up"), lambda: _answers(settings), READY_SECONDS, grace_s=60.0)
     with _kept((receiver, up), wanted, settings):
         yield service
@@ -99,13 +101,13 @@ def production(wanted: Wanted) -> Iterator[Service]:
 @contextmanager
 def apart(wanted: Wanted, postgres: Postgres | None = None) -> Iterator[Service]:
     """Run the same parts on a given Postgres, or on SQLite."""
-    broker = wanted.folder / "valkey.sock"
+    started, broker = Started(), wanted.folder / "valkey.sock"
     given = {"database_url": postgres.url} if postgres else {}
     settings = _settings(wanted, broker_url=f"{SOCKET}{broker}", **given)
     migrate.upgrade(settings)
     register(settings, wanted.model, None, _quiet)
     receiver, hook = _receiver(wanted)
-    service = Service("production", settings, broker, wanted.folder / "logs", wanted.folder, hook, postgres)
+    service = Service("production", started, settings, broker, wanted.folder / "logs", wanted.folder, hook, postgres)
     with _kept((receiver, _valkey(wanted.folder, broker), *_parts(settings, wanted.workers)), wanted, settings):
         yield service
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.db import Database
+    from bench.chaos.setups import Service
 
 PATIENCE_SECONDS = 900.0
 LOOK_SECONDS = 0.1
@@ -42,22 +43,22 @@ def run(name: str, kills: int, folder: Path, model: Path) -> dict[str, Any]:
         sound = folder / name / "track.wav"
         sound.write_bytes(track(0, SECONDS, RATE))
         workers = {"embedded": 1, "production": 2}[name]
-        loads = _loads(db, workers)
+        loads = _loads(service, db, workers)
         recoveries, kinds = Recoveries(db), []
         while len(kinds) < kills:
             for _ in range(min(workers, kills - len(kinds))):
                 client.post(Track(sound))
-                kinds.append(_kill(recoveries, ("child", "parent")[len(kinds) % 2]))
-            _until(lambda: recoveries.over() and len(_seen(db)) >= workers, recoveries)
+                kinds.append(_kill(service, recoveries, ("child", "parent")[len(kinds) % 2]))
+            _until(lambda: recoveries.over() and len(_seen(service, db)) >= workers, recoveries)
             print(f"{name}: {len(kinds)} kills, {recoveries.all[-1]}", flush=True)
     return _summary(recoveries, kinds, loads, service.settings.lease_seconds)
 
 
-def _kill(recoveries: Recoveries, part: str) -> str:
+def _kill(service: Service, recoveries: Recoveries, part: str) -> str:
     """Kill a worker that holds a job which no kill has hit yet."""
     hit = {each.id for each in recoveries.all}
     while True:
-        child, held = _until(lambda: _busy(recoveries.db, hit), recoveries)
+        child, held = _until(lambda: _busy(service, recoveries.db, hit), recoveries)
         child.suspend()
         victim = child if part == "child" else child.parent()
         if victims.held_by(recoveries.db, child.pid) == held and victim is not None:
@@ -70,27 +71,30 @@ def _kill(recoveries: Recoveries, part: str) -> str:
         child.resume()
 
 
-def _busy(db: Database, hit: set[str]) -> tuple[psutil.Process, victims.Held] | None:
-    for child in victims.find("child"):
+def _busy(service: Service, db: Database, hit: set[str]) -> tuple[psutil.Process, victims.Held] | None:
+    for child in service.started.find("child"):
         held = victims.held_by(db, child.pid)
         if held and held.id not in hit:
             return child, held
     return None
 
 
-def _loads(db: Database, workers: int) -> list[float]:
+def _loads(service: Service, db: Database, workers: int) -> list[float]:
     """Return the seconds from the start of each worker to its first sign of life, the model being loaded then."""
-    return [started - psutil.Process(pid).parent().create_time() for pid, started in _until(lambda: _all(db, workers))]
+    return [
+        started - psutil.Process(pid).parent().create_time()
+        for pid, started in _until(lambda: _all(service, db, workers))
+    ]
 
 
-def _all(db: Database, workers: int) -> list[tuple[int, float]] | None:
-    seen = _seen(db)
+def _all(service: Service, db: Database, workers: int) -> list[tuple[int, float]] | None:
+    seen = _seen(service, db)
     return seen if len(seen) >= workers else None
 
 
-def _seen(db: Database) -> list[tuple[int, float]]:
+def _seen(service: Service, db: Database) -> list[tuple[int, float]]:
     """Return pid and start (Unix) of the workers that live."""
-    living = {each.pid for each in victims.find("child")}
+    living = {each.pid for each in service.started.find("child")}
     with reading(db) as session:
         rows = session.execute(select(Worker.pid, Worker.started_at)).all()
     return [(pid, started.timestamp()) for pid, started in rows if pid in living]

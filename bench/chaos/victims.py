@@ -14,6 +14,8 @@ from app.errors import DatabaseUnavailable
 from app.models import Attribution, Status, Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from app.db import Database
 
 PARTS = {
@@ -30,11 +32,23 @@ PARTS = {
 CHILD = "spawn_main"
 
 
-def find(part: str) -> list[psutil.Process]:
-    """Return the living processes of a part below this one; "child" is what a worker's parent has started."""
-    if part == "child":
-        return [each for parent in find("parent") for each in children_of(parent)]
-    return [each for each in _below(psutil.Process()) if PARTS[part] in _command(each) and CHILD not in _command(each)]
+class Started:
+    """The processes that this one starts from now on, and theirs; what runs already is nobody's victim."""
+
+    def __init__(self) -> None:
+        self._bystanders = frozenset(psutil.Process().children())
+
+    def find(self, part: str) -> list[psutil.Process]:
+        """Return the living processes of a part; "child" is what a worker's parent has started."""
+        if part == "child":
+            return [each for parent in self.find("parent") for each in children_of(parent)]
+        return [each for each in self._all() if PARTS[part] in _command(each) and CHILD not in _command(each)]
+
+    def _all(self) -> Iterator[psutil.Process]:
+        for child in psutil.Process().children():
+            if child not in self._bystanders:
+                yield child
+                yield from _below(child)
 
 
 def children_of(parent: psutil.Process) -> list[psutil.Process]:

@@ -29,7 +29,6 @@ from app.db import engines, transaction
 from app.models import DEFAULT_TENANT
 from bench import hardware
 from bench.chaos.tracks import track
-from bench.chaos.victims import find
 from bench.history.client import percentile
 from bench.history.service import cpu_of, loop_and_parser
 from bench.load import polls, setups, uploads
@@ -78,7 +77,7 @@ class Memory:
 
 def measure(service: Service, options: argparse.Namespace) -> dict[str, Any]:
     """Poll, upload while polling, poll on; return how both went."""
-    key, api = _key(service), find("api")[0]
+    key, api = _key(service), service.started.find("api")[0]
     polling = _client("polls", service.url, key, str(options.rate), *_to_poll(service.url, key))
     with Memory(api) as memory:
         time.sleep(WARM_UP_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from bench.chaos.faults import FAULTS, OFTEN
 from bench.chaos.journal import Journal
 from bench.chaos.recovery import Recoveries
 from bench.chaos.setups import QUICK
+from bench.chaos.victims import Started
 from tests.app.registered import outcome, queue_one, register
+from tests.services import Valkey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,3 +158,12 @@ def test_a_journal_is_read_back_by_the_next_run(tmp_path):
     again = Journal(tmp_path / "a.jsonl")
     again.note(id="two")
     assert [line["id"] for line in Journal(tmp_path / "a.jsonl").lines] == [line["id"] for line in again.lines]
+
+
+def test_what_ran_before_the_service_is_no_victim(valkey):
+    started = Started()
+    with closing(Valkey()) as own:
+        own.start()
+        assert [each.pid for each in started.find("broker")] == [own.process.pid]
+    assert started.find("broker") == []
+    assert valkey.client().ping()
