@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.attributions.waiting import ENDED
-from app.client.connection import Connection, read
+from app.client.connection import Connection, once, read
 from app.client.refusals import NotSucceeded, job_error
 from app.counterfactuals.schemas import Counterfactual, CounterfactualPage
 from app.models import Status, Take
@@ -44,10 +44,11 @@ class Counterfactuals(Connection):
     def ask_to_forget(
         self, attribution_id: str, song_id: str, prompt: str | None = None, seed: int | None = None
     ) -> Counterfactual:
-        """Ask for a counterfactual; the answer says how it stands."""
+        """Ask for a counterfactual, once however often it must be sent; the answer says how it stands."""
         asked: dict[str, Any] = {"song_id": song_id, "prompt": prompt, "seed": seed}
         sent = {name: value for name, value in asked.items() if value is not None}
-        return read(Counterfactual, self.call("POST", f"/v1/attributions/{attribution_id}/counterfactuals", json=sent))
+        address = f"/v1/attributions/{attribution_id}/counterfactuals"
+        return read(Counterfactual, self.call("POST", address, json=sent, headers=once()))
 
     def counterfactual(self, counterfactual_id: str) -> Counterfactual:
         """Say how a counterfactual stands."""

@@ -10,13 +10,14 @@ from app.counterfactuals import service
 from app.counterfactuals.schemas import Counterfactual, CounterfactualPage, NewCounterfactual
 from app.db import reading, transaction
 from app.deps import CallerDep, DatabaseDep, IntakeDep, PlaceDep, WriteDep, needs
+from app.idempotency.routes import REFUSALS, OnceDep, OnceRoute
 from app.models import Take
 from app.problems import document
 from app.recordings.ranges import RangeNotSatisfiable
 from app.recordings.routes import AUDIO, FAILURES, AskedDep, sent
 from app.recordings.service import Recording
 
-router = APIRouter(prefix="/v1", tags=["counterfactuals"])
+router = APIRouter(prefix="/v1", tags=["counterfactuals"], route_class=OnceRoute)
 
 RETRY_SECONDS = "2"
 _ACCEPTED = {
@@ -32,6 +33,7 @@ _REFUSALS = (
     service.NotInTrainingSet,
     service.PromptNeeded,
     errors.QuotaExhausted,
+    *REFUSALS,
 )
 
 
@@ -44,17 +46,17 @@ _REFUSALS = (
     responses=document(*_REFUSALS) | {202: _ACCEPTED},
 )
 def create(
-    intake: IntakeDep, caller: CallerDep, attribution_id: str, wanted: NewCounterfactual, response: Response
+    intake: IntakeDep, once: OnceDep, attribution_id: str, wanted: NewCounterfactual, response: Response
 ) -> Counterfactual:
     """Queue a short, bounded job: in a copy of its weights the model forgets the song, and beside it a control song.
 
     The resident model never changes. The same question again is answered with the counterfactual that exists.
     """
-    request = service.NewCounterfactual(wanted.song_id, wanted.prompt, wanted.seed)
+    request = service.NewCounterfactual(wanted.song_id, wanted.prompt, wanted.seed, once.id)
     with transaction(intake.db) as session:
         made = service.create(
             session,
-            tenant_id=caller.tenant_id,
+            tenant_id=once.tenant_id,
             attribution_id=attribution_id,
             request=request,
             settings=intake.settings,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import and_, or_, select, tuple_
 from sqlalchemy.orm import joinedload
 
 from app import cursor as cursors
@@ -16,7 +16,7 @@ from app.counterfactuals import matching
 from app.cursor import PAGE_ROWS
 from app.db import now
 from app.errors import Conflict, InvalidRequest, NotFound
-from app.models import Counterfactual, Song, Status, Take, TrainingSong, new_id
+from app.models import Attribution, Counterfactual, Song, Status, Take, TrainingSong, new_id
 from app.usage import service as usage
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from app.config import Settings
     from app.cursor import Page
-    from app.models import Attribution
 
 TASK = "rootnote.forget"
 _STANDING = (Status.QUEUED, Status.RUNNING, Status.SUCCEEDED)
@@ -63,11 +62,15 @@ class NoTake(NotFound):
 
 @dataclass(frozen=True)
 class NewCounterfactual:
-    """Which song is to be forgotten; prompt and seed of the generation, None: those of the attribution."""
+    """Which song is to be forgotten; prompt and seed of the generation, None: those of the attribution.
+
+    ident: the id that it gets, under which it may be there already; None: a new one.
+    """
 
     song_id: str
     prompt: str | None = None
     seed: int | None = None
+    ident: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,14 @@ def create(
 ) -> Counterfactual:
     """A queued counterfactual; its message goes out after the commit. One that was asked for before is answered again.
 
+    Those who ask about one attribution at once do so one after the other.
     Raises NotFound, NotAttributed, UnknownSong, NotInTrainingSet, PromptNeeded, QuotaExhausted.
     """
     attribution = attributions.get(session, tenant_id=tenant_id, attribution_id=attribution_id)
     made_from = _generation(attribution, request)
     _require_trained(session, attribution, request.song_id)
-    standing = _standing(session, attribution, request.song_id, made_from)
+    _take_turns(session, attribution)
+    standing = _standing(session, attribution, request, made_from)
     if standing is not None:
         return get(session, tenant_id=tenant_id, counterfactual_id=standing)
     usage.count_jobs(session, tenant_id, 1)
@@ -101,7 +106,7 @@ def create(
     control = matching.control(session, model_id=attribution.model_id, song_id=request.song_id, draw=draw)
     moment = now(session)
     made = Counterfactual(
-        id=new_id(),
+        id=request.ident or new_id(),
         tenant_id=tenant_id,
         attribution_id=attribution.id,
         song_id=request.song_id,
@@ -185,13 +190,26 @@ def _require_trained(session: Session, attribution: Attribution, song_id: str) -
         raise NotInTrainingSet(f"the training set of {attribution.model.name} does not hold it")
 
 
-def _standing(session: Session, attribution: Attribution, song_id: str, made_from: Generation) -> str | None:
-    """Return the id of the same question that waits, runs or was answered."""
+def _take_turns(session: Session, attribution: Attribution) -> None:
+    """Hold the attribution until the commit, so that whoever asks the same at once finds what this transaction made."""
+    mine = select(Attribution.id).where(Attribution.id == attribution.id)
+    session.scalar(mine.with_for_update(key_share=True))
+
+
+def _standing(
+    session: Session, attribution: Attribution, request: NewCounterfactual, made_from: Generation
+) -> str | None:
+    """Return the id of what this request made before, or of the same question that waits, runs or was answered."""
+    same = and_(
+        Counterfactual.song_id == request.song_id,
+        Counterfactual.prompt == made_from.prompt,
+        Counterfactual.seed == made_from.seed,
+        Counterfactual.status.in_(_STANDING),
+    )
     return session.scalar(
         select(Counterfactual.id)
         .where(Counterfactual.tenant_id == attribution.tenant_id, Counterfactual.attribution_id == attribution.id)
-        .where(Counterfactual.song_id == song_id, Counterfactual.status.in_(_STANDING))
-        .where(Counterfactual.prompt == made_from.prompt, Counterfactual.seed == made_from.seed)
+        .where(or_(Counterfactual.id == request.ident, same))
         .order_by(Counterfactual.created_at.desc())
         .limit(1)
     )

@@ -137,9 +137,12 @@ async def _finish(request: Request, response: Response) -> None:
     if response.status_code >= 400:
         await _leave(request, unsure=response.status_code >= 500)
         return
+    await _end(request, lambda session, held: service.finish(session, held, _kept(response)))
+
+
+def _kept(response: Response) -> service.Answered:
     headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-    answer = service.Answered(response.status_code, headers, bytes(response.body).decode())
-    await _end(request, lambda session, held: service.finish(session, held, answer))
+    return service.Answered(response.status_code, headers, bytes(response.body).decode())
 
 
 async def _leave(request: Request, *, unsure: bool) -> None:

@@ -228,6 +228,14 @@ def test_a_track_is_sent_again_under_the_same_key(busy: str, track: Track) -> No
     assert (waited, len(set(keys[:4])), len(set(keys))) == ([1, 2, 2], 1, 2)
 
 
+def test_what_a_song_is_forgotten_for_is_asked_again_under_the_same_key(busy: str) -> None:
+    Busy.answers = [(503, "1"), (404, None)]
+    with Client(busy, patience=Patience(30, lambda _: None)) as client, pytest.raises(errors.ServiceError):
+        client.ask_to_forget("attribution", "song")
+    (_, first), (_, second) = Busy.asked
+    assert first == second is not None
+
+
 def test_a_post_whose_answer_was_lost_is_one_attribution(app: FastAPI, track: Track, model: Model) -> None:
     lost = []
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from sqlalchemy import delete
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+from sqlalchemy import delete, update
+
+from app.counterfactuals import service
 from app.db import transaction
-from app.models import Attribution, Counterfactual, Influence, Take
+from app.models import DEFAULT_TENANT, Attribution, Counterfactual, IdempotencyKey, Influence, Take
 from tests.app import forgotten
 from tests.app.forgotten import SOUNDS
 from tests.app.test_attributions_api import posted, slug
@@ -24,8 +27,8 @@ def ended(client, database, database_settings, model):
     return ident, [item["song"]["id"] for item in items]
 
 
-def asked(client, ident, song, **more):
-    return client.post(f"/v1/attributions/{ident}/counterfactuals", json={"song_id": song} | more)
+def asked(client, ident, song, headers=None, **more):
+    return client.post(f"/v1/attributions/{ident}/counterfactuals", json={"song_id": song} | more, headers=headers)
 
 
 def test_a_song_is_forgotten_and_both_versions_are_heard(client, ended, database, database_settings):
@@ -83,6 +86,36 @@ def test_the_same_question_again_is_answered_with_what_there_is(client, ended, d
     assert asked(client, ident, songs[0], seed=8).json()["id"] != first["id"]
     assert asked(client, ident, songs[1]).json()["id"] != first["id"]
     assert rows(database, Counterfactual) == 3
+
+
+def test_two_who_ask_the_same_at_once_are_told_of_one(client, ended, database, database_settings):
+    ident, songs = ended
+    request, mine = service.NewCounterfactual(songs[0]), {"tenant_id": DEFAULT_TENANT, "attribution_id": ident}
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(database) as session:
+            first = service.create(session, **mine, request=request, settings=database_settings).id
+            second = pool.submit(asked, client, ident, songs[0])
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.5)
+        assert second.result().json()["id"] == first
+    assert rows(database, Counterfactual) == 1
+
+
+def test_under_one_key_it_is_asked_for_once_and_answered_alike(client, ended, database):
+    ident, songs = ended
+    key = {"Idempotency-Key": "forget-1"}
+    first = asked(client, ident, songs[0], key)
+    client.post(f"{first.headers['location']}/cancel")
+    second = asked(client, ident, songs[0], key)
+    assert (second.content, second.headers["idempotency-replayed"]) == (first.content, "true")
+    assert second.headers["location"] == first.headers["location"]
+    assert slug(asked(client, ident, songs[1], key)) == "idempotency-key-reused"
+    with transaction(database) as session:  # as if the process had died between its commit and its answer
+        lost = update(IdempotencyKey).values(status=None, headers=None, body=None, locked_until=database.clock())
+        session.execute(lost)
+    third = asked(client, ident, songs[0], key).json()
+    assert (third["id"], third["status"]) == (first.json()["id"], "canceled")
+    assert rows(database, Counterfactual) == 1
 
 
 def test_after_a_canceled_one_the_question_is_asked_anew(client, ended):
