@@ -23,7 +23,7 @@ TENANT_ROLE, HOLDER_ROLE = "rootnote_tenant", "rootnote_holder"
 TENANT_SETTING, HOLDER_SETTING = "rootnote.tenant", "rootnote.holder"
 # One round trip, and forgotten with the transaction: a pooled connection carries nobody's rights to the next one.
 _NARROW = "SELECT " + ", ".join(f"set_config('{name}', %s, true)" for name in ("role", TENANT_SETTING, HOLDER_SETTING))
-_MADE, _ACTING = "made", "acting"
+_MADE, _CHANGED, _ACTING = "made", "changed", "acting"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ def made(session: Session) -> list[tuple[str, str]]:
     return found
 
 
+def changed(session: Session) -> list[tuple[str, str]]:
+    """Table and id of every row that this session has changed as an object so far."""
+    found: list[tuple[str, str]] = session.info.setdefault(_CHANGED, [])
+    return found
+
+
 @event.listens_for(ActingSession, "after_begin")
 def _narrow(session: ActingSession, transaction: SessionTransaction, connection: Connection) -> None:
     acting = session.acting
@@ -75,9 +81,13 @@ def _narrow(session: ActingSession, transaction: SessionTransaction, connection:
 @event.listens_for(ActingSession, "after_flush")
 def _note(session: ActingSession, _: object) -> None:
     if session.acting.witness is not None:
-        for each in session.new:
-            state = inspect(each)
-            made(session).append((state.mapper.local_table.name, str(state.mapper.primary_key_from_instance(each)[0])))
+        made(session).extend(_named(each) for each in session.new)
+        changed(session).extend(_named(each) for each in session.dirty if session.is_modified(each))
+
+
+def _named(row: Any) -> tuple[str, str]:
+    mapper = inspect(row).mapper
+    return mapper.local_table.name, str(mapper.primary_key_from_instance(row)[0])
 
 
 def _on_postgres(connection: Connection) -> bool:

@@ -85,7 +85,7 @@ def prepare(settings: Settings, say: Say) -> None:
 
 def register(settings: Settings, folder: Path, name: str | None, say: Say, tenant: str = DEFAULT_TENANT) -> None:
     """Register the model in a folder for a tenant, or note that it is. Raises InvalidModel, DatabaseUnavailable."""
-    who = audit.by_command(tenant, "models register", if_made=True)
+    who = audit.by_command(tenant, "models register", if_changed=True)
     with closing(engines(settings)) as db, transaction(db.on_behalf_of(who)) as session:
         model = registry.register_model(session, tenant, folder, name)
         say(f"Model {model.name}: {model.songs} songs, {model.segments} segments, index {model.index_digest[:12]}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from app import cursor as cursors
-from app.acting import Acting, made
+from app.acting import Acting, changed, made
 from app.cursor import PAGE_ROWS
 from app.db import now, transaction
 from app.models import AuditEntry, AuditOutcome, new_id
@@ -45,16 +45,17 @@ class Deed:
     kind: str | None = None
     ident: str | None = None
     request_id: str | None = None
-    if_made: bool = False
-    """Whether it is written down only where it made a row."""
+    if_changed: bool = False
+    """Whether it is written down only where it made or changed a row."""
 
     def __call__(self, session: Session) -> None:
         """Write down that it was done, in the transaction that did it."""
         session.flush()
         rows = made(session)
-        if self.if_made and not rows:
+        touched = rows or (changed(session) if self.if_changed else [])
+        if self.if_changed and not touched:
             return
-        first = next((row for row in rows if row[0] == self.kind), rows[0] if rows else (self.kind, self.ident))
+        first = next((row for row in touched if row[0] == self.kind), touched[0] if touched else (self.kind, None))
         kind, ident = (self.kind, self.ident) if self.ident else first
         details: dict[str, Any] = {}
         if rows:
@@ -87,10 +88,10 @@ class Wanted:
     until: datetime | None = None
 
 
-def by_command(tenant_id: str, action: str, ident: str | None = None, *, if_made: bool = False) -> Acting:
+def by_command(tenant_id: str, action: str, ident: str | None = None, *, if_changed: bool = False) -> Acting:
     """Act as the system, which sees every tenant, and write down what a command does for one."""
     actor = f"command, uid {os.getuid()}"
-    return Acting(role=None, witness=Deed(tenant_id, actor, action, ident=ident, if_made=if_made))
+    return Acting(role=None, witness=Deed(tenant_id, actor, action, ident=ident, if_changed=if_changed))
 
 
 class Refusals:

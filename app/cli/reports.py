@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from app import migrate
 from app.cli import options
 from app.cli.options import File, Url
 from app.errors import BadKey
+from app.models import DEFAULT_TENANT
 from app.reports import keys, sealing
 from app.reports.schemas import Verification
 
@@ -67,8 +69,10 @@ def list_(json: options.Json = False, url: Url = None) -> None:
 def rotate() -> None:
     """Make a new key to sign with, in the place that the settings name; what was signed stays valid."""
     settings = options.settings()
-    made = keys.rotate(settings).public_key()
-    options.say(f"{keys.path(settings)} now holds the key {sealing.key_id(made)}")
+    migrate.upgrade(settings)  # without a database that can say so, nothing is replaced
+    made = sealing.key_id(keys.rotate(settings).public_key())
+    with options.acting("report-keys rotate", DEFAULT_TENANT, made):
+        options.say(f"{keys.path(settings)} now holds the key {made}")
 
 
 def _with(key: str, data: bytes) -> Verification:

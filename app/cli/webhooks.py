@@ -1,24 +1,17 @@
 """The commands `rootnote webhooks …`: endpoints in the database of the settings."""
 
-from __future__ import annotations
-
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.cli import options
-from app.db import engines, transaction
+from app.db import engines, reading
 from app.models import DEFAULT_TENANT
 from app.webhooks import service
 from app.webhooks.outbox import EventType
 from app.webhooks.service import Wish
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy.orm import Session
 
 webhooks = typer.Typer(help="Addresses that are told what happens.", no_args_is_help=True)
 
@@ -36,7 +29,7 @@ def create(
     settings = options.settings()
     kinds = tuple(str(EventType.of(each)) for each in event or ())
     wish = Wish(service.check(url, settings), events=kinds)
-    with _session() as session:
+    with options.acting("webhooks create", tenant) as session:
         made, secret = service.create(session, tenant_id=tenant, wish=wish)
     options.say(f"{made.id} {made.url}\nsecret: {secret}")
 
@@ -44,7 +37,7 @@ def create(
 @webhooks.command(name="list")
 def list_(tenant: Tenant = DEFAULT_TENANT) -> None:
     """List a tenant's endpoints."""
-    with _session() as session:
+    with closing(engines(options.settings())) as db, reading(db) as session:
         found = service.page(session, tenant_id=tenant, limit=service.MAX_ENDPOINTS).items
     for each in found:
         state = f"disabled ({each.disabled_for})" if each.disabled_for else "enabled"
@@ -58,7 +51,7 @@ def rotate(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Give an endpoint a new secret and print it."""
-    with _session() as session:
+    with options.acting("webhooks rotate", tenant, endpoint) as session:
         _, secret = service.rotate(session, tenant_id=tenant, endpoint_id=endpoint, overlap_s=overlap)
     options.say(f"secret: {secret}")
 
@@ -66,7 +59,7 @@ def rotate(
 @webhooks.command()
 def enable(endpoint: Endpoint, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Enable an endpoint that was disabled."""
-    with _session() as session:
+    with options.acting("webhooks enable", tenant, endpoint) as session:
         service.change(session, tenant_id=tenant, endpoint_id=endpoint, wish=Wish(enabled=True))
     options.say(f"{endpoint}: enabled")
 
@@ -78,7 +71,7 @@ def replay(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Have all that an endpoint wants delivered again."""
-    with _session() as session:
+    with options.acting("webhooks replay", tenant, endpoint) as session:
         events = service.replay_since(session, tenant_id=tenant, endpoint_id=endpoint, since=since.replace(tzinfo=UTC))
     options.say(f"{events} events are on their way again")
 
@@ -86,12 +79,6 @@ def replay(
 @webhooks.command()
 def delete(endpoint: Endpoint, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Delete an endpoint."""
-    with _session() as session:
+    with options.acting("webhooks delete", tenant, endpoint) as session:
         service.remove(session, tenant_id=tenant, endpoint_id=endpoint)
     options.say(f"{endpoint}: deleted")
-
-
-@contextmanager
-def _session() -> Iterator[Session]:
-    with closing(engines(options.settings())) as db, transaction(db) as session:
-        yield session
