@@ -67,8 +67,8 @@ class Settings(BaseSettings):
 
     idempotency_ttl_seconds: float = Field(default=86_400.0, gt=0)
     """How long the answer to a request with an Idempotency-Key is kept."""
-    idempotency_lock_seconds: float = Field(default=90.0, gt=0)
-    """After so long a request that was not answered may be carried out again: longer than any takes."""
+    idempotency_lock_seconds: float = Field(default=15.0, gt=0)
+    """So long after its process died, a request may be carried out again; while the process lives, it renews that."""
 
     min_free_bytes: int = Field(default=256 * MEBIBYTE, ge=0)
     """Room on a disk under which the service takes no upload and does not call itself ready."""

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated
 
-import structlog
 from fastapi import Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +19,7 @@ from app.db import Database, transaction
 from app.deps import CallerDep, DatabaseDep, SettingsDep
 from app.idempotency import service
 from app.idempotency.digest import fingerprint
+from app.idempotency.holding import Holding
 from app.models import new_id
 
 REPLAYED = "Idempotency-Replayed"
@@ -28,7 +28,6 @@ REFUSALS = (service.BadIdempotencyKey, service.IdempotencyKeyReused, service.Ide
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _KEY, _BARE = re.compile(r"[\x20-\x7e]{1,255}"), re.compile(r"[\x21\x23-\x7e][\x21-\x7e]{0,254}")
 _FUNCTION_STACK = "fastapi_function_astack"
-_log = structlog.get_logger(__name__)
 
 KeyHeader = Annotated[
     str | None,
@@ -46,12 +45,6 @@ class Once:
 
     tenant_id: str
     id: str
-
-
-@dataclass(frozen=True)
-class _Running:
-    database: Database
-    held: service.Claim
 
 
 class Replay(Exception):
@@ -99,7 +92,7 @@ async def begin(request: Request, tenant_id: str, database: Database, settings: 
     held = await run_in_threadpool(_claim, database, asked, settings)
     if isinstance(held, service.Answered):
         raise Replay(held)
-    request.state.once = _Running(database, held)
+    request.state.once = Holding(database, held, settings)
     return Once(tenant_id, held.made_id)
 
 
@@ -150,15 +143,6 @@ async def _leave(request: Request, *, unsure: bool) -> None:
 
 
 async def _end(request: Request, write: Callable[[Session, service.Claim], None]) -> None:
-    running: _Running | None = getattr(request.state, "once", None)
-    if running is None:
-        return
-    try:
-        await run_in_threadpool(_write, running, write)
-    except errors.DatabaseUnavailable:  # the caller's answer stands; a repetition finds what was made by its id
-        _log.warning("answer not kept", key=running.held.key)
-
-
-def _write(running: _Running, write: Callable[[Session, service.Claim], None]) -> None:
-    with transaction(running.database) as session:
-        write(session, running.held)
+    holding: Holding | None = getattr(request.state, "once", None)
+    if holding is not None:
+        await holding.end(write)

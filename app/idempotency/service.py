@@ -7,7 +7,7 @@ that was chosen with the key, so that whoever carries it out again finds it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, select, update
@@ -90,8 +90,13 @@ def claim(session: Session, asked: Asked, settings: Settings) -> Claim | Answere
         return Answered(row.status, row.headers or {}, row.body or "")
     if row.locked_until > now(session):
         _busy((row.locked_until - now(session)).total_seconds())
-    row.token, row.locked_until = new_id(), now(session) + timedelta(seconds=settings.idempotency_lock_seconds)
+    row.token, row.locked_until = new_id(), _lapse(session, settings)
     return Claim(asked.tenant_id, asked.key, row.token, row.made_id, again=True)
+
+
+def renew(session: Session, held: Claim, settings: Settings) -> None:
+    """Hold a claim for longer; one that another has taken over stays theirs."""
+    session.execute(update(IdempotencyKey).where(*_held(held)).values(locked_until=_lapse(session, settings)))
 
 
 def finish(session: Session, held: Claim, answer: Answered) -> None:
@@ -129,7 +134,7 @@ def _first(session: Session, asked: Asked, settings: Settings) -> Claim | None:
         "fingerprint": asked.fingerprint,
         "made_id": held.made_id,
         "token": held.token,
-        "locked_until": moment + timedelta(seconds=settings.idempotency_lock_seconds),
+        "locked_until": _lapse(session, settings),
         "created_at": moment,
         "expires_at": moment + timedelta(seconds=settings.idempotency_ttl_seconds),
     }
@@ -139,6 +144,10 @@ def _first(session: Session, asked: Asked, settings: Settings) -> Claim | None:
     except IntegrityError:
         return None
     return held
+
+
+def _lapse(session: Session, settings: Settings) -> datetime:
+    return now(session) + timedelta(seconds=settings.idempotency_lock_seconds)
 
 
 def _busy(seconds: float) -> Claim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
@@ -17,7 +18,7 @@ from app.db import reading, transaction
 from app.idempotency import service
 from app.idempotency.digest import BodyDigest
 from app.idempotency.routes import key_of
-from app.idempotency.service import Answered, Asked, BadIdempotencyKey, Claim
+from app.idempotency.service import Answered, Asked, BadIdempotencyKey, Claim, IdempotencyKeyInUse
 from app.main import create_app
 from app.models import DEFAULT_TENANT, Attribution, IdempotencyKey, Song
 from tests.app.here import client_of
@@ -171,6 +172,35 @@ def test_who_was_overtaken_cannot_write_an_answer(db, settings, clock):
         service.leave(session, first, unsure=False)
         service.finish(session, second, Answered(201, {"location": "/x"}, "right"))
     assert _claim(db, settings) == Answered(201, {"location": "/x"}, "right")
+
+
+def test_a_claim_is_renewed_by_whom_it_belongs_to(db, settings, clock):
+    first = _claim(db, settings)
+    clock.forward(settings.idempotency_lock_seconds - 1)
+    with transaction(db) as session:
+        service.renew(session, first, settings)
+    clock.forward(settings.idempotency_lock_seconds - 1)
+    with pytest.raises(IdempotencyKeyInUse):
+        _claim(db, settings)
+    clock.forward(1)
+    second = _claim(db, settings)
+    clock.forward(1)
+    with transaction(db) as session:
+        service.renew(session, first, settings)
+        row = session.scalars(select(IdempotencyKey)).one()
+    assert row.token == second.token
+    assert row.locked_until == clock() + timedelta(seconds=settings.idempotency_lock_seconds - 1)
+
+
+def test_a_request_that_takes_longer_than_its_lock_keeps_it(model, database_settings):
+    patient = KEY | {"Prefer": "wait=2"}
+    hasty = database_settings.model_copy(update={"idempotency_lock_seconds": 0.6})
+    with client_of(create_app(hasty)) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, client, headers=patient)
+        time.sleep(1.2)
+        assert slug(post(client, headers=patient)) == "idempotency-key-in-use"
+        assert first.result().status_code == 202
+        assert post(client, headers=patient).headers["idempotency-replayed"] == "true"
 
 
 def test_after_a_day_a_key_is_new(db, settings, clock):
