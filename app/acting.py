@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
+    from sqlalchemy.engine import ExecutionContext
     from sqlalchemy.orm import SessionTransaction
 
 TENANT_ROLE, HOLDER_ROLE = "rootnote_tenant", "rootnote_holder"
 TENANT_SETTING, HOLDER_SETTING = "rootnote.tenant", "rootnote.holder"
 # One round trip, and forgotten with the transaction: a pooled connection carries nobody's rights to the next one.
 _NARROW = "SELECT " + ", ".join(f"set_config('{name}', %s, true)" for name in ("role", TENANT_SETTING, HOLDER_SETTING))
+# For a question that is a transaction of its own: nothing else says that it may not write.
+_GLANCE = _NARROW.replace("SELECT ", "SELECT set_config('transaction_read_only', 'on', true), ")
 _MADE, _CHANGED, _ACTING = "made", "changed", "acting"
+AT_ONCE = "rootnote_at_once"
+"""The option of a statement that says as whom it is to run, alone and at once."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,25 @@ def _narrow(session: ActingSession, transaction: SessionTransaction, connection:
     acting = session.acting
     if acting.role and not transaction.nested and _on_postgres(connection):
         connection.exec_driver_sql(_NARROW, (acting.role, acting.tenant_id, acting.holder_id))
+
+
+def at_once(cursor: Any, statement: str, parameters: Any, context: ExecutionContext) -> bool:
+    """Run a statement with the option AT_ONCE in one round trip with the rights that hold for it; whether it did.
+
+    Outside a transaction block, what is sent together is one transaction, with which the rights are forgotten.
+    """
+    acting: Acting | None = context.execution_options.get(AT_ONCE)
+    if acting is None or acting.role is None:
+        return False
+    connection = cursor.connection
+    connection.autocommit = True
+    try:
+        with connection.pipeline():
+            connection.execute(_GLANCE, (acting.role, acting.tenant_id, acting.holder_id))
+            cursor.execute(statement, parameters)
+    finally:
+        connection.autocommit = False
+    return True
 
 
 @event.listens_for(ActingSession, "after_flush")

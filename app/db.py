@@ -36,7 +36,7 @@ from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
-from app.acting import SYSTEM, Acting, ActingSession
+from app.acting import SYSTEM, Acting, ActingSession, at_once
 from app.errors import DatabaseBusy, DatabaseUnavailable
 from app.terse import terse
 
@@ -162,6 +162,7 @@ def _postgres(url: URL, options: dict[str, Any], *, read_only: bool = False) -> 
 
     if read_only:
         event.listen(engine, "connect", prepare)
+        event.listen(engine, "do_execute", at_once)
     event.listen(engine, "handle_error", terse)
     event.listen(engine, "checkin", left)
     event.listen(engine, "checkout", taken)

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from app import answers, errors
 from app.access.scopes import Scope
 from app.admission import Busy, StorageFull, leave
-from app.attributions import pressure, service
+from app.attributions import pressure, service, standing
 from app.attributions.intake import Intake, printable, submit
 from app.attributions.pressure import QueueFull, TooManyWaiting
 from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, NewTrack, Result
@@ -245,8 +245,7 @@ def _submit(intake: Intake, tenant_id: str, file: IO[bytes], wanted: service.New
 
 
 def _look(database: Database, tenant_id: str, attribution_id: str) -> Attribution:
-    with reading(database) as session:
-        return Attribution.of(service.get(session, tenant_id=tenant_id, attribution_id=attribution_id))
+    return Attribution.of(standing.look(database, tenant_id=tenant_id, attribution_id=attribution_id))
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

@@ -120,7 +120,7 @@ class Audio(BaseModel):
     duration_s: float | None = Field(None, description="Seconds; null where only decoding shows it.")
 
     @classmethod
-    def of(cls, row: Row) -> Self:
+    def of(cls, row: Row | SelectedRow[Any]) -> Self:
         """Return the facts of an attribution's track."""
         stored = {"filename": row.filename, "sha256": row.audio_sha256, "bytes": row.audio_bytes}
         return cls.model_validate(row.audio_facts | stored)
@@ -159,7 +159,7 @@ class Result(BaseModel):
     details: dict[str, Any]
 
     @classmethod
-    def of(cls, row: Row) -> Self | None:
+    def of(cls, row: Row | SelectedRow[Any]) -> Self | None:
         """Return the result of an attribution, None unless it has succeeded."""
         if row.status != Status.SUCCEEDED:
             return None
@@ -215,14 +215,14 @@ class Attribution(BaseModel):
     result: Result | None
 
     @classmethod
-    def of(cls, row: Row) -> Self:
-        """Return an attribution, its model being loaded, as the interface shows it."""
+    def of(cls, row: Row | SelectedRow[Any]) -> Self:
+        """Return an attribution, its model being loaded, or its columns, as the interface shows it."""
         plain = {
             name: getattr(row, name) for name in cls.model_fields if name not in {"model", "audio", "error", "result"}
         }
         return cls(
             **plain,
-            model=ModelName.model_validate(row.model),
+            model=ModelName(id=row.model_id, name=row.model_name),
             audio=Audio.of(row),
             error=job_error(row),
             result=Result.of(row),
@@ -308,7 +308,7 @@ def _measure(stored: str | list[str] | None) -> str | None:
     return " + ".join(stored) if isinstance(stored, list) else stored
 
 
-def job_error(row: Row | CounterfactualRow) -> JobError | None:
+def job_error(row: Row | CounterfactualRow | SelectedRow[Any]) -> JobError | None:
     """Return why a job failed, None where it did not."""
     if row.error_type is None:
         return None

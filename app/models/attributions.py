@@ -142,6 +142,11 @@ class Attribution(Base):
 
     model: Mapped[Model] = relationship(lazy="raise")
 
+    @property
+    def model_name(self) -> str:
+        """The name of its model, which has to be loaded."""
+        return self.model.name
+
 
 class Influence(Base):
     """One row of a result: a song's part in a track.
