@@ -1,4 +1,4 @@
-"""Who may send a large body now: refused before it is read where memory, disk or the machine's time would run out."""
+"""Who is served now: refused before anything is done where memory, disk or the machine's time would run out."""
 
 import asyncio
 import random
@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPMethod
 from pathlib import Path
 
@@ -28,6 +29,8 @@ LINGER_SECONDS = 10.0
 AGAIN_SECONDS = (1, 5)
 """Between which times the refused are told to come back: not all of them at once."""
 FULL_SECONDS = 60.0
+WATCHERS = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Who asks how the service is doing is answered most of all when it has too much to do."""
 _LEAVE = "rootnote_leave"
 
 
@@ -37,53 +40,81 @@ class Busy(Unavailable):
     type, title = "busy", "Too many uploads are under way"
 
 
+class Overloaded(Unavailable):
+    """As many requests as this process serves at once are under way."""
+
+    type, title = "overloaded", "Too many requests are under way"
+
+
 class StorageFull(Unavailable):
     """There is too little room left on a disk."""
 
     type, title = "storage-full", "There is no room for uploads"
 
 
-class Admission:
-    """Bounds how many large bodies come in at once, how many bytes they announce together, and how long one stalls."""
+@dataclass
+class UnderWay:
+    """What a process has under way: large bodies and the bytes that they announce, and other requests."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, largest: int) -> None:
-        self._app, self._settings, self._largest = app, settings, largest
-        self._uploads = self._bytes = 0
+    uploads: int = 0
+    bytes: int = 0
+    others: int = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        size = _announced(scope, self._largest)
-        if size <= SMALL_BYTES:
-            await self._app(scope, receive, send)
-            return
-        error = self._refusal(size)
-        if error is not None:
-            await _refuse(error, scope, receive, send)
-            return
-        leave = scope[_LEAVE] = self._enter(size)
-        try:
-            await self._app(scope, self._timed(receive), send)
-        finally:
-            leave()
-
-    def _enter(self, size: int) -> Callable[[], None]:
-        self._uploads, self._bytes = self._uploads + 1, self._bytes + size
+    def enter(self, size: int) -> Callable[[], None]:
+        """Count a request that announces so many bytes; returns what ends that, once."""
+        self._count(1, size)
         within = True
 
         def leave() -> None:
             nonlocal within
             if within:
                 within = False
-                self._uploads, self._bytes = self._uploads - 1, self._bytes - size
+                self._count(-1, size)
 
         return leave
 
+    def _count(self, one: int, size: int) -> None:
+        if size > SMALL_BYTES:
+            self.uploads, self.bytes = self.uploads + one, self.bytes + one * size
+        else:
+            self.others += one
+
+
+class Admission:
+    """Bounds how many requests are served at once: large bodies, how many bytes they announce, and all others apart.
+
+    So neither keeps the other out. It also bounds how long a large body stalls.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, largest: int) -> None:
+        self._app, self._settings, self._largest = app, settings, largest
+        self._under_way = UnderWay()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or scope["path"] in WATCHERS:
+            await self._app(scope, receive, send)
+            return
+        size = _announced(scope, self._largest)
+        error = self._refusal(size)
+        if error is not None:
+            await _refuse(error, scope, receive, send)
+            return
+        leave = scope[_LEAVE] = self._under_way.enter(size)
+        try:
+            await self._app(scope, self._timed(receive) if size > SMALL_BYTES else receive, send)
+        finally:
+            leave()
+
     def _refusal(self, size: int) -> ServiceError | None:
-        limits, coming = self._settings, self._bytes + size
+        limits, present = self._settings, self._under_way
+        if size <= SMALL_BYTES:
+            return Overloaded(retry_after_s=_soon()) if present.others >= limits.max_requests else None
+        coming = present.bytes + size
         if self._free() < limits.min_free_bytes + COPIES * coming:
             return StorageFull(retry_after_s=FULL_SECONDS)
-        if self._uploads >= limits.max_uploads or coming > limits.max_upload_bytes_under_way:
-            return Busy(retry_after_s=random.randint(*AGAIN_SECONDS))  # noqa: S311  not a secret
+        if present.uploads >= limits.max_uploads or coming > limits.max_upload_bytes_under_way:
+            return Busy(retry_after_s=_soon())
         return None
 
     def _free(self) -> int:
@@ -107,15 +138,19 @@ class Admission:
 
 
 def leave(scope: Scope) -> None:
-    """Make room for another upload: this one has been kept, whatever the request still waits for."""
+    """Make room for another request: this one has done its work, whatever it still waits for."""
     done: Callable[[], None] | None = scope.get(_LEAVE)
     if done is not None:
         done()
 
 
+def _soon() -> float:
+    return random.randint(*AGAIN_SECONDS)  # noqa: S311  not a secret
+
+
 def _announced(scope: Scope, largest: int) -> int:
     """How many bytes a request may bring: what it announces, or the most there can be."""
-    if scope["type"] != "http" or scope["method"] in {HTTPMethod.GET, HTTPMethod.HEAD}:
+    if scope["method"] in {HTTPMethod.GET, HTTPMethod.HEAD}:
         return 0
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:

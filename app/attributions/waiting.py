@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from app.admission import leave
 from app.models import Status
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ async def until_ended(look: Callable[[], Seen], seconds: float, request: Request
     seen = await run_in_threadpool(look)
     leaving: threading.Event = request.app.state.leaving
     while seen.status not in ENDED and clock() < deadline and not (leaving.is_set() or await request.is_disconnected()):
+        leave(request.scope)  # who only waits takes no room
         await asyncio.sleep(min(pause, max(deadline - clock(), 0)))
         pause = min(pause * 1.5, LONGEST_PAUSE)
         seen = await run_in_threadpool(look)

@@ -84,6 +84,48 @@ def test_as_many_uploads_come_in_as_there_is_room_for_and_the_next_is_told_when(
         assert post(client).status_code == 202
 
 
+def test_as_many_requests_are_served_as_there_is_room_for_beside_uploads_and_watchers(model, database_settings):
+    few = database_settings.model_copy(update={"max_requests": 2})
+    with (
+        serving(create_app(few)) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        slow = [Slow(TRACK[:40_000]) for _ in range(2)]
+        sent = [pool.submit(each.send, url) for each in slow]
+        assert all(each.begun.wait(30) for each in slow)
+        until(lambda: client.get("/v1/models").status_code == 503, 20.0)
+        refused = client.get("/v1/models")
+        assert slug(refused) == (503, "overloaded")
+        assert 1 <= int(refused.headers["retry-after"]) <= 5
+        assert client.get("/healthz").status_code == client.get("/metrics").status_code == 200
+        assert 'rootnote_refusals_total{type="overloaded"}' in client.get("/metrics").text
+        assert post(client).status_code == 202
+        for each in slow:
+            each.go_on.set()
+        assert all(each.result().status_code != 503 for each in sent)
+        assert client.get("/v1/models").status_code == 200
+
+
+def test_those_who_wait_for_an_end_leave_room_for_others(model, database_settings):
+    one = database_settings.model_copy(update={"max_requests": 1})
+    with (
+        serving(create_app(one)) as url,
+        ThreadPoolExecutor(2) as pool,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        made = f"{url}{URL}/{post(client, TRACK).json()['id']}"
+        wait = {"Prefer": "wait=4"}
+        began = time.monotonic()
+        waiting = []
+        for _ in range(2):
+            waiting.append(pool.submit(httpx.get, made, headers=wait, timeout=30))
+            time.sleep(0.5)
+        assert client.get("/v1/models").status_code == 200
+        assert time.monotonic() - began < 4.0
+        assert [each.result().status_code for each in waiting] == [200, 200]
+
+
 def test_bytes_that_are_announced_need_room_too(model, database_settings):
     limits = {"max_upload_bytes": len(LARGE) + 1_000, "max_upload_bytes_under_way": int(1.5 * len(LARGE))}
     with serving(create_app(database_settings.model_copy(update=limits))) as url, ThreadPoolExecutor(1) as pool:
