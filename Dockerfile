@@ -50,4 +50,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 CMD ["uvicorn", "--factory", "app.main:create_app", "--host=0.0.0.0", "--port=8000", \
-     "--no-access-log", "--timeout-graceful-shutdown=5"]
+     "--http=app.protocol:BoundedProtocol", "--no-access-log", "--timeout-graceful-shutdown=5"]

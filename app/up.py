@@ -30,6 +30,7 @@ from app.supervisor import Program, Say, Supervisor
 
 SOCKET = "redis+socket://"
 PYTHON = (sys.executable, "-m")
+HTTP = ("--http", "app.protocol:BoundedProtocol")
 LONGEST_SOCKET_PATH = 100
 WORKER_GRACE_SECONDS = 30.0
 
@@ -195,7 +196,7 @@ def _celery(name: str, application: str, queues: str) -> Program:
 def _api(settings: Settings) -> Program:
     uvicorn = (*PYTHON, "uvicorn", "--factory", "app.main:create_app", "--no-access-log", "--no-proxy-headers")
     bind = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "5")
-    return Program("api", (*uvicorn, *bind), ready=lambda: _listening(settings.host, settings.port))
+    return Program("api", (*uvicorn, *HTTP, *bind), ready=lambda: _listening(settings.host, settings.port))
 
 
 def _valkey(folder: Path, path: Path) -> Program:

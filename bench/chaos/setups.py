@@ -18,7 +18,7 @@ from app.attributions.service import queue_name
 from app.config import Settings
 from app.demo import free_port
 from app.supervisor import Program, Supervisor
-from app.up import SOCKET, programs, register
+from app.up import HTTP, SOCKET, programs, register
 from bench.chaos.postgres import Postgres
 from bench.chaos.victims import Started
 
@@ -168,7 +168,7 @@ def _parts(settings: Settings, workers: int) -> Iterator[Program]:
         yield Program(f"worker-{number}", (*celery, *calm, f"worker-{number}@%h"), grace_s=30.0)
     uvicorn = (*PYTHON, "uvicorn", "--factory", "app.main:create_app", "--no-access-log")
     bind = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "5")
-    yield Program("api", (*uvicorn, *bind), lambda: _answers(settings))
+    yield Program("api", (*uvicorn, *HTTP, *bind), lambda: _answers(settings))
 
 
 def _receiver(wanted: Wanted) -> tuple[Program, str]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from app.up import HTTP
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -60,8 +62,7 @@ def cpu_of(processes: list[psutil.Process]) -> float:
 
 def loop_and_parser() -> str:
     """Say which event loop and parser uvicorn takes here."""
-    found = [name for name in ("uvloop", "httptools") if importlib.util.find_spec(name)]
-    return " and ".join(found) or "asyncio and h11"
+    return f"{'uvloop' if importlib.util.find_spec('uvloop') else 'asyncio'} and httptools"
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def api(database_url: str, folder: Path, processes: int) -> Iterator[Process]:
     """Run the API as `rootnote up` runs it, with so many processes, over a database."""
     command = ("uvicorn", "--factory", "app.main:create_app", "--no-access-log", "--workers", str(processes))
     settings = {"ROOTNOTE_DATABASE_URL": database_url, "ROOTNOTE_DATA_DIR": str(folder), "ROOTNOTE_LOG_JSON": "true"}
-    with _running((*command, "--host", "127.0.0.1"), folder / "api.log", settings) as served:
+    with _running((*command, *HTTP, "--host", "127.0.0.1"), folder / "api.log", settings) as served:
         yield served
 
 
