@@ -27,6 +27,10 @@ _TENANT = f"current_setting('{TENANT_SETTING}', true)"
 _HOLDER = f"current_setting('{HOLDER_SETTING}', true)"
 _HELD = "song_id IN (SELECT song_id FROM rights)"  # the policy of `rights` leaves the holder's own
 _FOUND = "EXISTS (SELECT FROM influences WHERE influences.attribution_id = attributions.id)"
+_ROW = (
+    "EXISTS (SELECT FROM influences"
+    " WHERE influences.attribution_id = disputes.attribution_id AND influences.song_id = disputes.song_id)"
+)
 _TRACK = "id, tenant_id, model_id, method, external_id, filename, counted, created_at"
 
 _SEARCH = "rootnote_holding"
@@ -47,6 +51,8 @@ _HOLDERS = {
     "closing_totals": ("SELECT", "closing_id IN (SELECT closing_id FROM statements)"),
     "closings": ("SELECT", "id IN (SELECT closing_id FROM statements)"),
     "tenants": ("SELECT", "true"),
+    "disputes": ("SELECT, INSERT", _ROW),
+    "audit": ("INSERT", f"actor = 'holder ' || {_HOLDER}"),
 }
 """What a rights-holder's transactions may do, and to which of the tenant's rows; to no other table anything."""
 

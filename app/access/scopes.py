@@ -17,9 +17,10 @@ class Scope(StrEnum):
     WEBHOOKS_WRITE = "webhooks:write"
     ADMIN = "admin"
     HOLDER_READ = "holder:read"
+    HOLDER_WRITE = "holder:write"
 
 
-HOLDER = frozenset({Scope.HOLDER_READ})
+HOLDER = frozenset({Scope.HOLDER_READ, Scope.HOLDER_WRITE})
 """All that a rights-holder's key allows."""
 TENANT = frozenset(Scope) - HOLDER
 """All that a tenant's key can allow."""

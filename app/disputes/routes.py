@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response, status
 
 from app import errors
 from app.access.scopes import Scope
+from app.catalogue import held
 from app.deps import CallerDep, PlaceDep, ReadDep, WriteDep, needs
 from app.disputes import service
 from app.disputes.schemas import Dispute, DisputePage, NewDispute, NewReview
@@ -15,7 +16,7 @@ router = APIRouter(prefix="/v1/attributions/{attribution_id}/disputes", tags=["d
 @router.post(
     "",
     operation_id="createDispute",
-    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE)],
+    dependencies=[needs(Scope.ATTRIBUTIONS_WRITE, Scope.HOLDER_WRITE)],
     summary="Dispute a song's row in a result",
     status_code=status.HTTP_201_CREATED,
     responses=document(errors.NotFound, service.AlreadyDisputed),
@@ -23,7 +24,11 @@ router = APIRouter(prefix="/v1/attributions/{attribution_id}/disputes", tags=["d
 def create(
     session: WriteDep, caller: CallerDep, attribution_id: str, objection: NewDispute, response: Response
 ) -> Dispute:
-    """Record who objects to the row and why. The result stays as it is; a row has one open dispute at a time."""
+    """Record who objects to the row and why. The result stays as it is; a row has one open dispute at a time.
+
+    A rights-holder may dispute the rows of its own songs.
+    """
+    held.require(session, tenant_id=caller.tenant_id, holder_id=caller.holder_id, song_id=objection.song_id)
     wanted = service.Objection(objection.song_id, objection.by, objection.reason, caller.key_id)
     made = service.raise_one(session, tenant_id=caller.tenant_id, attribution_id=attribution_id, objection=wanted)
     response.headers["Location"] = f"/v1/attributions/{made.attribution_id}/disputes/{made.id}"
@@ -52,13 +57,20 @@ def listing(session: ReadDep, caller: CallerDep, place: PlaceDep, attribution_id
 @router.get(
     "/{dispute_id}",
     operation_id="getDispute",
-    dependencies=[needs(Scope.ATTRIBUTIONS_READ)],
+    dependencies=[needs(Scope.ATTRIBUTIONS_READ, Scope.HOLDER_READ)],
     summary="See a dispute",
     responses=document(errors.NotFound),
 )
 def get(session: ReadDep, caller: CallerDep, attribution_id: str, dispute_id: str) -> Dispute:
-    """Show a dispute and, once it is resolved, the review."""
-    found = service.get(session, tenant_id=caller.tenant_id, attribution_id=attribution_id, dispute_id=dispute_id)
+    """Show a dispute and, once it is resolved, the review; to a rights-holder, what it raised with the same key."""
+    found = service.get(
+        session,
+        tenant_id=caller.tenant_id,
+        attribution_id=attribution_id,
+        dispute_id=dispute_id,
+        raised_key=None if caller.holder_id is None else caller.key_id,
+    )
+    held.require(session, tenant_id=caller.tenant_id, holder_id=caller.holder_id, song_id=found.song_id)
     return Dispute.of(found)
 
 

@@ -56,15 +56,14 @@ class Review:
 
 
 def raise_one(session: Session, *, tenant_id: str, attribution_id: str, objection: Objection) -> Dispute:
-    """Dispute a song's row; raises NotFound where the result has no such row, AlreadyDisputed."""
-    attributions.get(session, tenant_id=tenant_id, attribution_id=attribution_id)
+    """Dispute a song's row; raises NotFound where there is no such row, AlreadyDisputed."""
     row = select(Influence.song_id).where(
         Influence.tenant_id == tenant_id,
         Influence.attribution_id == attribution_id,
         Influence.song_id == objection.song_id,
     )
     if session.scalar(row) is None:
-        raise NotFound("the result has no row of this song")
+        raise NotFound("there is no result with a row of this song")
     made = Dispute(
         id=new_id(),
         tenant_id=tenant_id,
@@ -83,9 +82,13 @@ def raise_one(session: Session, *, tenant_id: str, attribution_id: str, objectio
     return get(session, tenant_id=tenant_id, attribution_id=attribution_id, dispute_id=made.id)
 
 
-def get(session: Session, *, tenant_id: str, attribution_id: str, dispute_id: str) -> Dispute:
-    """Return a dispute, its song loaded; raises NotFound."""
+def get(
+    session: Session, *, tenant_id: str, attribution_id: str, dispute_id: str, raised_key: str | None = None
+) -> Dispute:
+    """Return a dispute, its song loaded, where a key is named only what it raised; raises NotFound."""
     wanted = _disputes(tenant_id, attribution_id).where(Dispute.id == dispute_id)
+    if raised_key is not None:
+        wanted = wanted.where(Dispute.raised_key == raised_key)
     found = session.scalars(wanted.execution_options(populate_existing=True)).one_or_none()
     if found is None:
         raise NotFound("there is no such dispute")

@@ -7,11 +7,12 @@ from sqlalchemy.orm import Session
 
 from app.access.gate import Caller
 from app.access.scopes import Scope
-from app.catalogue import history, holders
+from app.catalogue import held, history, holders
 from app.catalogue.holder_schemas import Holder
-from app.catalogue.schemas import Bucket, Song
+from app.catalogue.schemas import Bucket
 from app.db import reading
 from app.deps import CallerDep, DatabaseDep, needs
+from app.errors import NotFound
 from app.pages import timeline
 from app.pages.rendering import PageRoute, page
 from app.statements import service as statements
@@ -40,7 +41,7 @@ def listing(
     return page(request, "holders.html", items=items, next_cursor=found.next_cursor, q=q)
 
 
-@router.get("/holders/{holder_id}", dependencies=[needs(Scope.CATALOGUE_READ)])
+@router.get("/holders/{holder_id}", dependencies=[needs(Scope.CATALOGUE_READ, Scope.HOLDER_READ)])
 def holder(
     request: Request,
     database: DatabaseDep,
@@ -48,11 +49,13 @@ def holder(
     holder_id: str,
     by: Annotated[str, Query()] = "month",
 ) -> Response:
-    """Show a rights-holder, page by page of its songs."""
+    """Show a rights-holder, page by page of its songs; to a rights-holder, itself."""
+    if caller.holder_id not in {None, holder_id}:
+        raise NotFound(f"there is no rights-holder {holder_id}")
     step: Bucket = next((each for each in STEPS if each == by), "month")
     with reading(database) as session:
         shown = _shown(session, caller, holder_id, request.query_params.get("cursor"))
-        if caller.may(Scope.ATTRIBUTIONS_READ):
+        if caller.may(Scope.ATTRIBUTIONS_READ, Scope.HOLDER_READ):
             points = history.portfolio(session, tenant_id=caller.tenant_id, holder_id=holder_id, bucket=step)
             shown["chart"] = timeline.of_points(points, step)
     return page(request, "holder.html", step=step, steps=STEPS, **shown)
@@ -62,12 +65,13 @@ def _shown(session: Session, caller: Caller, holder_id: str, cursor: str | None)
     whose = {"tenant_id": caller.tenant_id}
     songs = holders.songs(session, **whose, holder_id=holder_id, cursor=cursor, limit=PAGE)
     stated = []
-    if caller.may(Scope.STATEMENTS_READ):
+    if caller.may(Scope.STATEMENTS_READ, Scope.HOLDER_READ):
         wanted = statements.Wanted(holder_id=holder_id)
         stated = [Statement.of(row) for row in statements.page(session, **whose, wanted=wanted, limit=STATEMENTS).items]
     return {
         "holder": Holder.model_validate(holders.get(session, **whose, holder_id=holder_id)),
-        "songs": [Song.model_validate(song) for song in songs.items],
+        "songs": [held.song(song, caller.holder_id) for song in songs.items],
+        "linked": caller.may(Scope.CATALOGUE_READ),
         "roles": {song.id: _roles(song, holder_id) for song in songs.items},
         "next_cursor": songs.next_cursor,
         "statements": stated,

@@ -43,7 +43,10 @@ async def form(request: Request, after: Annotated[str, Query(alias="next", max_l
 
 @router.post(SIGN_IN)
 async def sign_in(request: Request, given: Annotated[Credentials, Depends(credentials)]) -> Response:
-    """Take a key and lead on, with a session in a cookie that no script can read and no other site's page sends."""
+    """Take a key and lead on, with a session in a cookie that no script can read and no other site's page sends.
+
+    A rights-holder who asked for no page in particular is led to its own.
+    """
     _from_here(request)
     gate: Gate = request.app.state.gate
     shown = replace(knock_of(request), authorization=f"Bearer {given.key}", session=None)
@@ -51,7 +54,8 @@ async def sign_in(request: Request, given: Annotated[Credentials, Depends(creden
         caller = await run_in_threadpool(gate.caller, shown)
     except InvalidKey as error:
         return page(request, "sign_in.html", error.status, after=given.after, error=error)
-    answer = leading_to(given.after)
+    home = HOME if caller.holder_id is None else f"/holders/{caller.holder_id}"
+    answer = leading_to(home if given.after == HOME else given.after)
     answer.set_cookie(
         COOKIE,
         gate.session_of(caller.key_id or ""),

@@ -10,10 +10,11 @@ from sqlalchemy.exc import ProgrammingError
 
 from app.access import keys
 from app.access.keys import NewKey
+from app.access.scopes import Scope
 from app.acting import HOLDER_ROLE, Acting
 from app.db import reading, transaction
 from app.errors import NotFound
-from app.models import DEFAULT_TENANT, Attribution, Holder, Influence, Model, Right, Song, Tenant
+from app.models import DEFAULT_TENANT, Attribution, AuditEntry, Dispute, Holder, Influence, Model, Right, Song, Tenant
 from tests.app.here import bearer, client_of, make_key
 from tests.app.sounds import Sound
 from tests.app.world import complete
@@ -87,6 +88,47 @@ def test_nothing_else_is_for_a_holder(ada, world, app):
     assert not [answer for answer in answers if PROMPT in answer.text or NAME in answer.text or FILE in answer.text]
 
 
+def disputed(client, track, song):
+    return client.post(f"/v1/attributions/{track}/disputes", json={"song_id": song, "by": "Ada", "reason": "not mine"})
+
+
+def test_a_holder_disputes_a_row_of_its_own_song_and_sees_what_came_of_it(ada, app, world, database):
+    made = disputed(ada, world["track"], world["songs"][0])
+    assert made.status_code == 201, made.text
+    where = made.headers["location"]
+    assert ada.get(where).json() == made.json()
+    assert disputed(ada, world["track"], world["songs"][0]).status_code == 409
+    review = {"outcome": "upheld", "by": "Platform", "note": "indeed"}
+    assert ada.post(f"{where}/resolve", json=review).status_code == 403
+    assert ada.get(f"/v1/attributions/{world['track']}/disputes").status_code == 403
+    platform = make_key(database, DEFAULT_TENANT)
+    with client_of(app, headers=bearer(platform)) as client:
+        assert client.post(f"{where}/resolve", json=review).status_code == 200
+    assert ada.get(where).json()["outcome"] == "upheld"
+    with reading(database) as session:
+        done = (AuditEntry.action == "createDispute", AuditEntry.outcome == "done")
+        entry = session.scalars(select(AuditEntry).where(*done)).one()
+    assert entry.actor == f"holder {world['holders']['Ada']}"
+
+
+def test_what_others_raised_is_not_for_a_holder_nor_rows_of_their_songs(ada, app, world, database):
+    for track, song in ((world["track"], world["songs"][1]), ("nothing", world["songs"][0])):
+        assert disputed(ada, track, song).status_code == 404
+    with transaction(database) as session:
+        session.add(Song(id="unfound", tenant_id=DEFAULT_TENANT, key="unfound", title="t", artist="a"))
+        session.flush()
+        held = {"song_id": "unfound", "holder_id": world["holders"]["Ada"]}
+        session.add(Right(tenant_id=DEFAULT_TENANT, party="Ada", role="label", share=1.0, **held))
+    assert disputed(ada, world["track"], "unfound").status_code == 404
+    with client_of(app, headers=bearer(world["Bo"])) as bo:
+        where = disputed(bo, world["track"], world["songs"][0]).headers["location"]
+        assert bo.get(where).status_code == 200
+    assert ada.get(where).status_code == 404
+    reader = make_key(database, DEFAULT_TENANT, Scope.HOLDER_READ, holder_id=world["holders"]["Ada"])
+    with client_of(app, headers=bearer(reader)) as client:
+        assert disputed(client, world["track"], world["songs"][0]).status_code == 403
+
+
 def test_a_key_is_made_for_a_holder_of_the_same_tenant_alone(database, world):
     with transaction(database) as session:
         keys.create_tenant(session, "other", "Other")
@@ -112,6 +154,20 @@ class TestUnderneath:
         assert self.seen(database, world, select(Holder.name)) == ["Ada"]
         assert self.seen(database, world, select(Attribution.id)) == [world["track"]]
         assert self.seen(database, world, select(Model.name)) == ["starter"]
+
+    @pytest.mark.parametrize("wrong", ["song", "actor"])
+    def test_what_is_not_its_to_write(self, database, world, wrong):
+        acting = Acting(HOLDER_ROLE, DEFAULT_TENANT, world["holders"]["Ada"])
+        dispute = {"song_id": world["songs"][1], "raised_by": "Ada", "reason": "r"}
+        rows = {
+            "song": Dispute(tenant_id=DEFAULT_TENANT, attribution_id=world["track"], **dispute),
+            "actor": AuditEntry(tenant_id=DEFAULT_TENANT, actor="key", action="createDispute", outcome="done"),
+        }
+        with (
+            pytest.raises(ProgrammingError, match="row-level security"),
+            transaction(database.on_behalf_of(acting)) as session,
+        ):
+            session.add(rows[wrong])
 
     @pytest.mark.parametrize("column", ["prompt", "audio_key", "audio_sha256", "details"])
     def test_columns_that_are_not_its_to_see(self, database, world, column):

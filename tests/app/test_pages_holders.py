@@ -9,6 +9,7 @@ import pytest
 from app.access.scopes import Scope
 from app.deps import Caller, caller
 from app.models import DEFAULT_TENANT
+from tests.app.here import HERE, client_of, make_key
 from tests.app.statements import books
 from tests.app.statements.books import Track, right
 from tests.app.test_pages import texts
@@ -63,6 +64,23 @@ def test_a_page_of_a_holder_shows_no_more_than_the_key_allows(app, client, holde
     assert "Shares over time" not in told
     assert "January" not in told
     assert client.get(f"/statements/{statement}").status_code == 403
+
+
+def test_a_holder_signs_in_and_sees_its_own_page_alone(app, database, client, holder, statement):
+    others = {each["name"]: each["id"] for each in client.get("/v1/holders").json()["items"]}
+    secret = make_key(database, DEFAULT_TENANT, holder_id=holder)
+    with client_of(app) as browser:
+        led = browser.post("/sign-in", data={"key": secret}, headers={"Origin": HERE}, follow_redirects=False)
+        assert led.headers["location"] == f"/holders/{holder}"
+        shown = browser.get(f"/holders/{holder}")
+        told = texts(shown)
+        assert "performer 25 %" in told
+        assert "Jan 2026: 2 tracks, shares 125.0 %" in told
+        assert f'href="/statements/{statement}"' in shown.text
+        assert "Label" not in shown.text
+        assert 'href="/songs/' not in shown.text
+        assert browser.get(f"/holders/{others['Label']}").status_code == 404
+        assert browser.get("/holders").status_code == 403
 
 
 def test_a_stranger_sees_neither_holder_nor_statement(stranger, holder, statement):
