@@ -55,13 +55,19 @@ def _send(messages: list[Message], broker_url: str) -> None:
 
 
 @lru_cache
-def producer(broker_url: str) -> Celery:
-    """A Celery application that only sends; every wait for the broker ends after two seconds."""
-    celery = Celery("rootnote-producer", broker=broker_url, set_as_current=False)
+def producer(broker_url: str, *, answered: bool = False) -> Celery:
+    """A Celery application that only sends, and hears answers where it is `answered`.
+
+    Every wait for the broker ends after two seconds.
+    """
+    backend = broker_url if answered else None
+    celery = Celery("rootnote-producer", broker=broker_url, backend=backend, set_as_current=False)
     celery.conf.update(
         task_publish_retry=False,
         task_serializer="json",
         broker_connection_timeout=TIMEOUT_SECONDS,
+        redis_socket_timeout=TIMEOUT_SECONDS,
+        redis_socket_connect_timeout=TIMEOUT_SECONDS,
         broker_transport_options={
             "socket_timeout": TIMEOUT_SECONDS,
             "socket_connect_timeout": TIMEOUT_SECONDS,

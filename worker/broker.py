@@ -17,12 +17,13 @@ LOADING_SECONDS = 600.0
 """How long a child may take to import torch and to load its model."""
 
 
-def application(name: str, queues: Mapping[str, str], limits: dict[str, float] | None = None) -> Celery:
-    """Return the application that carries out the tasks of modules, each from its queue, under time `limits`.
+def application(name: str, queues: Mapping[str, str], more: Mapping[str, Any] | None = None) -> Celery:
+    """Return the application of the module `name`, which carries out the tasks of modules, each from its queue.
 
-    queues: module → queue.
+    queues: module → queue; more: what else Celery shall be told, such as time limits. Children import that module too:
+    what it does when they start would not happen otherwise.
     """
-    celery = Celery(name, broker=settings().broker_url, include=list(queues))
+    celery = Celery(name, broker=settings().broker_url, include=[name, *queues])
     celery.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -42,7 +43,7 @@ def application(name: str, queues: Mapping[str, str], limits: dict[str, float] |
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={"socket_connect_timeout": 2.0, "health_check_interval": 10},
-        **(limits or {}),
+        **(more or {}),
     )
     return celery
 

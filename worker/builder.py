@@ -14,7 +14,7 @@ from app.config import settings
 from worker.broker import application
 from worker.resident import stopping
 
-celery = application("rootnote-builder", {"worker.building_tasks": QUEUE})
+celery = application(__name__, {"worker.building_tasks": QUEUE})
 
 
 @worker_process_init.connect

@@ -21,7 +21,7 @@ CLEANUP_SECONDS = 30.0
 """Between asking a job that runs too long to stop, and killing its child."""
 
 celery = application(
-    "rootnote",
+    __name__,
     {
         "worker.tasks": attributions.queue_name(settings().model_name),
         "worker.forgetting_tasks": counterfactuals.queue_name(settings().model_name),

@@ -4,6 +4,7 @@ import csv
 import gc
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -20,17 +21,19 @@ from worker.diffusion.half import HalfBlocks
 from worker.diffusion.layout import digest
 from worker.diffusion.stable_audio import StableAudio, load
 from worker.diffusion.windows import LEAST_MUSIC, Windows, cut
+from worker.finding import Finder, here
 from worker.forgetting import Asked, Counterfactual, Forgetter, compared
 from worker.index import Expected, Index
 from worker.matches import Match
 from worker.methods import Bench, Report, Stages, by_index, by_unlearning
 from worker.ranking import Meaning, Ranking, SongInfluence, ranked
+from worker.refusals import EngineError, NotFinite, NotInTrainingSet, SilentAudio, TooShort, UnknownMethod
 from worker.versions import versions
 
 if TYPE_CHECKING:
     from worker.attribution.replay import Kept
 
-__all__ = ["Engine", "EngineError", "Match", "Query", "Ranking", "SongInfluence"]
+__all__ = ["Choices", "Engine", "Match", "Query", "Ranking", "SongInfluence"]
 
 _LEAST_SECONDS = 1.0
 _METHODS = {"index": by_index, "unlearn": by_unlearning}
@@ -38,42 +41,6 @@ _BATCHES = ((10_000_000, 512), (100_000_000, 128))
 _LARGE_BATCH = 16
 _BESIDE_A_GPU = 4
 log = structlog.get_logger(__name__)
-
-
-class EngineError(Exception):
-    """A track or a question that the engine refuses; `kind` names the problem as the service does."""
-
-    kind = "invalid-request"
-
-
-class TooShort(EngineError):
-    """The track is shorter than anything could be said about."""
-
-    kind = "too-short"
-
-
-class SilentAudio(EngineError):
-    """There is no music in the track."""
-
-    kind = "silent"
-
-
-class NotFinite(EngineError):
-    """The track holds NaN or infinite samples."""
-
-    kind = "not-finite"
-
-
-class UnknownMethod(EngineError):
-    """There is no such method."""
-
-    kind = "unknown-method"
-
-
-class NotInTrainingSet(EngineError):
-    """The index does not rank this song."""
-
-    kind = "not-in-training-set"
 
 
 @dataclass(frozen=True)
@@ -86,6 +53,22 @@ class Query:
     method: Literal["index", "unlearn"] | str = "index"
 
 
+@dataclass(frozen=True)
+class Choices:
+    """How queries are answered, not what the answer is.
+
+    batch: samples in one pass, None for what suits the device; check: whether rankings by the index are checked by
+    finite steps; scatter: makes what scans the index.
+    """
+
+    batch: int | None = None
+    check: bool = True
+    scatter: Callable[[Index], Finder] = here
+
+
+_USUAL = Choices()
+
+
 class Engine:
     """One registered model, in memory; answers one query at a time and is the same after every one of them."""
 
@@ -93,32 +76,44 @@ class Engine:
         self,
         model: StableAudio,
         index: Index,
-        batch: int | None = None,
         calibration: Calibration | None = None,
-        *,
-        check: bool = True,
+        choices: Choices = _USUAL,
     ) -> None:
-        """Keep what queries need; `check`: whether rankings by the index are checked by finite steps."""
+        """Keep what queries need."""
         self.model, self.index, self.calibration = model, index, calibration
         self.model_digest = index.manifest.model_digest
         self.index_digest = index.manifest.index_digest
         recorded: Kept | None = {} if model.device.type == "cuda" else None
-        self._bench = Bench(model, index, batch or batch_on(model), fast_copy(model), check, recorded)
+        self._bench = Bench(
+            model=model,
+            index=index,
+            find=choices.scatter(index),
+            batch=choices.batch or batch_on(model),
+            fast=fast_copy(model),
+            check=choices.check,
+            recorded=recorded,
+        )
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", batch: int | None = None, version: str | None = None) -> "Engine":
+    def load(
+        cls,
+        folder: Path,
+        device: str = "auto",
+        version: str | None = None,
+        choices: Choices = _USUAL,
+    ) -> "Engine":
         """Load the registered model in `folder`: pipeline/, songs.csv, index/ and, if there, calibration.json.
 
-        device: "cpu", "cuda", or "auto" for the best there is; batch: samples in one pass, None for what suits the
-        device; version: digest of the index, None for the newest. On a GPU rows are made in bfloat16 and the index
-        lies there. Raises UnsupportedPipeline and IndexMismatch, OSError where files are missing.
+        device: "cpu", "cuda", or "auto" for the best there is; version: digest of the index, None for the newest. On a
+        GPU rows are made in bfloat16 and the index lies there. Raises UnsupportedPipeline and IndexMismatch, OSError
+        where files are missing.
         """
         began = perf_counter()
         use_cores(chosen_device(device))
         model = load(folder / "pipeline", chosen_device(device))
         expected = Expected(digest(folder / "pipeline"), song_keys(folder / "songs.csv"))
         index = Index.open(folder / "index", expected, model.device, version)
-        engine = cls(model, index, batch, Calibration.read(folder, index.manifest))
+        engine = cls(model, index, Calibration.read(folder, index.manifest), choices)
         warm = index.background  # fits the curvature too, so that the first query is as fast as the others
         if engine.model.device.type == "cuda":
             engine.warm()

@@ -14,10 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from worker import onepass
 from worker.attribution.calibrate import Background
 from worker.attribution.curvature import DiagonalFisher, ProjectedCurvature
-from worker.attribution.influence import by_song, scale_rows, signed_power
+from worker.attribution.influence import scale_rows, signed_power
 from worker.attribution.types import Conditioning, Model, Segments
 from worker.fitting import fit_curvature, pieces
 from worker.manifest import IndexConfig, Manifest
@@ -27,6 +26,7 @@ from worker.requests import row_requests as row_requests
 from worker.requests import unlearn_probe as unlearn_probe
 from worker.scan import Scan, Scans, scan_of
 from worker.shards import Bytes, Shard, expand_positive, read
+from worker.sums import SongSums
 from worker.verifying import Expected as Expected
 from worker.verifying import require, verify
 
@@ -144,8 +144,8 @@ class Index:
         """Scores [b, songs] of the unrelated queries."""
         sums = self.unrelated_sums
         if sums is None:
-            sums = self._stored_sums(self.scan(self.solved(self.background_rows.floats())))
-        return Background(signed_power(self._of_songs(sums.to(self.device)), self.config.song_power))
+            sums = self.sums.of(self.scan(self.solved(self.background_rows.floats())))
+        return Background(self.scored(sums.to(self.device)))
 
     @cached_property
     def forgotten(self) -> Background:
@@ -192,18 +192,12 @@ class Index:
 
         In float64 and in the order of the segments; what was removed counts nowhere.
         """
-        return self._of_songs(self._stored_sums(scores))
+        return self._of_songs(self.sums.of(scores))
 
-    def _stored_sums(self, scores: Tensor) -> Tensor:
-        if not self._in_order:
-            return by_song(scores, self.shard.song, self.shard.weight, len(self.manifest.stored))
-        weight, lengths = self._weights
-        if onepass.sums_serve(scores):
-            sums = onepass.sums(scores.reshape(-1, len(self)), weight, self._begins, int(self._counts.max()))
-            return sums.reshape(*scores.shape[:-1], -1)
-        weighted = (scores.to(weight).reshape(-1, len(self)) * weight).mT.contiguous()
-        sums = torch.segment_reduce(weighted, "sum", lengths=lengths, axis=0, unsafe=True)
-        return sums.mT.reshape(*scores.shape[:-1], -1)
+    @cached_property
+    def sums(self) -> SongSums:
+        """How segments' scores add up to sums of the stored songs."""
+        return SongSums(self.shard.song, self.shard.weight, len(self.manifest.stored), self.device)
 
     def _of_songs(self, sums: Tensor) -> Tensor:
         """Return sums [..., stored] song by song [..., songs]; none of them depends on another's."""
@@ -220,25 +214,13 @@ class Index:
     def _numbers(self) -> Tensor:
         return torch.tensor(self.manifest.numbers)
 
-    @cached_property
-    def _begins(self) -> Tensor:
-        return torch.tensor(self._bounds, device=self.device)
-
-    @cached_property
-    def _in_order(self) -> bool:
-        return bool((self.shard.song.diff() >= 0).all()) and len(self._counts) == len(self.manifest.stored)
-
-    @cached_property
-    def _counts(self) -> Tensor:
-        return torch.bincount(self.shard.song, minlength=len(self.manifest.stored))
-
-    @cached_property
-    def _weights(self) -> tuple[Tensor, Tensor]:
-        return self.shard.weight.double().to(self.device), self._counts.to(self.device)
-
     def song_scores(self, scores: Tensor) -> Tensor:
         """Return the index's song scores [..., songs]: the signed power of each song's sum over its segments."""
-        return signed_power(self.by_song(scores), self.config.song_power)
+        return self.scored(self.sums.of(scores))
+
+    def scored(self, sums: Tensor) -> Tensor:
+        """Return the same of the stored songs' sums [..., stored]."""
+        return signed_power(self._of_songs(sums), self.config.song_power)
 
 
 def kept_segments(model: Pipeline, shard: Shard, captions: Sequence[str | None], chosen: Tensor) -> Segments:

@@ -134,7 +134,7 @@ class Job:
 
 def _verdict(error: Exception) -> tuple[ErrorInfo, bool]:
     """What the row shall say of an error, and whether another attempt can help."""
-    from worker.engine import EngineError  # torch stays out of Celery's parent
+    from worker.refusals import EngineError  # torch stays out of Celery's parent
 
     if isinstance(error, ServiceError):
         return ErrorInfo.of(error), error.retryable

@@ -17,6 +17,7 @@ from worker.attribution.replay import Kept, rows_of
 from worker.attribution.types import Model, Progress, Segments
 from worker.attribution.unlearn import Step, change, forget_direction, unlearn
 from worker.checking import NOT_CHECKED, Checker, Prediction, Query, checked
+from worker.finding import Finder, Found
 from worker.index import Index, Pipeline, row_requests, unlearn_probe
 from worker.ranking import Evidence
 
@@ -42,7 +43,7 @@ class Stages:
 
 @dataclass
 class Bench:
-    """What stays between queries: the model, its index, how many samples share a pass.
+    """What stays between queries: the model, its index, what scans it, how many samples share a pass.
 
     fast: the same model for rows alone, where it may compute in less precision; check: whether the first songs by the
     index are checked; recorded: CUDA graphs that make rows, None where none shall be; untouched: the measure of every
@@ -51,6 +52,7 @@ class Bench:
 
     model: Pipeline
     index: Index
+    find: Finder
     batch: int
     fast: Model | None = None
     check: bool = True
@@ -70,18 +72,18 @@ def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
     """
     index, config = bench.index, bench.index.config
     with stages("unlearning") as progress:
-        found = bench.rows(track, progress)
-        rows, fit = found.rows.cpu(), _fit(bench, track, found)
+        made = bench.rows(track, progress)
+        rows, fit = made.rows.cpu(), _fit(bench, track, made)
     with stages("scoring") as progress:
-        query, scores, groups, window = _scanned(index, rows, track)
-        songs, check = index.song_scores(scores), NOT_CHECKED
+        query, found = _scanned(bench, rows, track)
+        songs, check = index.scored(found.sums[0]), NOT_CHECKED
         if bench.check:
-            check = checked(Checker(bench.model, index, bench.batch), query, Prediction(scores, songs), progress)
+            check = checked(Checker(bench.model, index, bench.batch), query, Prediction(found.scores, songs), progress)
         return Evidence(
-            scores=scores,
+            scores=found.scores,
             songs=songs,
-            window=window,
-            groups=index.song_scores(groups),
+            window=found.window,
+            groups=index.scored(found.sums[1:]),
             background=index.background,
             checks=check.by_song,
             linearisation=check.agreement,
@@ -90,19 +92,17 @@ def by_index(bench: Bench, track: Segments, stages: Stages) -> Evidence:
         )
 
 
-def _scanned(index: Index, rows: Tensor, track: Segments) -> tuple[Query, Tensor, Tensor, Tensor]:
+def _scanned(bench: Bench, rows: Tensor, track: Segments) -> tuple[Query, Found]:
     """Scan the index once for the track, its groups of draws and its windows, from rows [groups, s, m, k].
 
-    Returns the query, its scores [n], those of the groups [groups, n], and the window that every kept segment fits
-    best [n].
+    Sums are those of the track and of each group, in this order.
     """
+    index = bench.index
     flat = rows.flatten(-2)
     pooled = index.parts(pool(torch.cat([flat.mean(0, keepdim=True), flat]), track.music))
     windows = rows.mean(0) * index.factors(pooled[0])[:, None] * track.music[:, None, None]
     solved = index.solve(torch.cat([index.joint(pooled), windows.flatten(-2)]))
-    scores = index.scan(solved)
-    among = 1 + len(rows)
-    return Query(track, pooled[0]), scores[0], scores[1:among], scores[among:].argmax(0)
+    return Query(track, pooled[0]), bench.find(solved, 1 + len(rows))
 
 
 def by_unlearning(bench: Bench, track: Segments, stages: Stages) -> Evidence:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,7 +65,7 @@ class Resident:
         if self.engine.index_digest == claim.index_digest:
             return self.engine
         held = {each.index_digest: each for each in (self.engine, *self.others)}
-        found = held.pop(claim.index_digest, None) or _loaded(claim.folder, self.settings.device, claim.index_digest)
+        found = held.pop(claim.index_digest, None) or _loaded(self.settings, claim.folder, claim.index_digest)
         self.engine, self.others = found, tuple(held.values())[: self.settings.held_versions - 1]
         self.presence.hold(claim.model_id)
         return found
@@ -81,18 +81,20 @@ def resident() -> Resident:
     db = engines(known)
     with reading(db) as session:
         model = resolve_model(session, tenant_id=DEFAULT_TENANT, name=known.model_name)
-    engine = _loaded(model.folder, known.device, model.index_digest)
+    engine = _loaded(known, model.folder, model.index_digest)
     presence = Presence(db, model_id=model.id, device=known.device, every_s=known.heartbeat_seconds)
     presence.begin()
     return Resident(engine, db, Storage.open(known.storage_url), known, presence)
 
 
-def _loaded(folder: str, device: str, index_digest: str) -> Engine:
-    from worker.engine import Engine  # torch stays out of Celery's parent
+def _loaded(known: Settings, folder: str, index_digest: str) -> Engine:
+    from worker.engine import Choices, Engine  # torch stays out of Celery's parent
+    from worker.scattering import scatter
 
     began = time.monotonic()
-    engine = Engine.load(Path(folder), device, version=index_digest)
-    _log.info("model loaded", folder=folder, device=device, seconds=round(time.monotonic() - began, 1))
+    choices = Choices(scatter=partial(scatter, known, folder)) if known.index_parts > 1 else Choices()
+    engine = Engine.load(Path(folder), known.device, index_digest, choices)
+    _log.info("model loaded", folder=folder, device=known.device, seconds=round(time.monotonic() - began, 1))
     return engine
 
 

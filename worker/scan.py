@@ -17,7 +17,7 @@ from torch import Tensor
 
 from worker import onepass
 from worker.attribution.influence import RowScale
-from worker.shards import Bytes, Stack, unpacked
+from worker.shards import Bytes, Stack, lengths, unpacked
 
 LEVELS = 127
 SPARE = 0.6
@@ -136,7 +136,7 @@ def scan_of(rows: Bytes, scale: RowScale, device: torch.device, room: int | None
         if rows.codes.shape.numel() <= free:
             codes = _gathered(rows.codes, device)
             return Scan(codes, _factor(codes, rows.scale[:].to(device), scale), device)
-    scales = torch.split(rows.scale[:], [len(part) for part in rows.codes.parts])
+    scales = torch.split(rows.scale[:], lengths(rows))
     each = zip(rows.codes.parts, scales, strict=True)
     return Scans(tuple(Scan.of(Bytes(codes, own), scale, device, 0) for codes, own in each))
 

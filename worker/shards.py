@@ -110,6 +110,11 @@ class Bytes:
         return unpacked(self.codes[chosen]).float() * self.scale[chosen]
 
 
+def lengths(rows: Bytes) -> list[int]:
+    """Return how many rows lie in each of the files that `rows` come from."""
+    return [len(part) for part in rows.codes.parts] if isinstance(rows.codes, Stack) else [len(rows.codes)]
+
+
 def unpacked(codes: Tensor) -> Tensor:
     """Return `codes` as int8 a number: [..., n]."""
     if codes.dtype != torch.uint8:

@@ -21,7 +21,7 @@ from bench.scale.timing import seconds as seconds_of
 from bench.scale.timing import settle, summary
 from worker.attribution.gradients import gradients_each
 from worker.attribution.replay import rows_of
-from worker.engine import Engine, Query, long_lived
+from worker.engine import Choices, Engine, Query, long_lived
 from worker.index import row_requests
 from worker.methods import GROUPS
 
@@ -98,7 +98,7 @@ def query_part(subject: Subject, index: Index, plan: Plan, seconds: float, count
     long_lived()
     for name, count in zip(("ranked", "ranked_and_checked"), counts, strict=True):
         if count:
-            engine = Engine(subject.model, index, subject.batch, check=name != "ranked")
+            engine = Engine(subject.model, index, choices=Choices(subject.batch, check=name != "ranked"))
             engine._bench.fast = subject.fast  # one copy of the model is enough
             found[name] = answers(engine, uploads, count, 2 if count > 1 else 0)
     return found

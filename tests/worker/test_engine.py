@@ -16,10 +16,11 @@ from worker.build import background, subject
 from worker.building import Material, build
 from worker.checking import FORWARD
 from worker.diffusion.windows import resample_to
-from worker.engine import Engine, EngineError, NotFinite, Query, Ranking, SilentAudio, TooShort, UnknownMethod
+from worker.engine import Choices, Engine, Query, Ranking
 from worker.generate import main as generate
 from worker.index import Expected, Index
 from worker.manifest import IndexMismatch
+from worker.refusals import EngineError, NotFinite, SilentAudio, TooShort, UnknownMethod
 from worker.training import TrainingSet, TrainingSong
 
 METHODS = ("index", "unlearn")
@@ -106,7 +107,7 @@ def test_the_ranking_does_not_depend_on_the_batch_or_a_restart(
 ):
     track = Engine.load(tiny_folder, "cpu").model.generate("fast low tune", 5)
     for batch in (1, 24):
-        restarted = Engine.load(tiny_folder, "cpu", batch)
+        restarted = Engine.load(tiny_folder, "cpu", choices=Choices(batch))
         again = restarted.attribute(Query(track, tiny.RATE, "fast low tune", method), quiet)
         assert order(again) == order(asked[method])
         scores = [[influence.score for influence in ranking.influences] for ranking in (again, asked[method])]

@@ -8,8 +8,9 @@ import torch
 
 from bench import tiny
 from worker.attribution.unlearn import Step, unlearn
-from worker.engine import Engine, EngineError, Query
+from worker.engine import Engine, Query
 from worker.forgetting import Asked, Counterfactual, Forgetter
+from worker.refusals import EngineError
 
 STAGES = ["encoding", "forgetting", "measuring", "generating"]
 SONG, CONTROL = tiny.SONGS[1], tiny.SONGS[5]

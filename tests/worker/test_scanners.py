@@ -1,0 +1,97 @@
+"""Two scanners, each with a part of the index, and a worker that asks them: real processes, a real broker."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.attributions import service
+from app.attributions.intake import Intake, submit
+from app.catalogue.registry import register_model
+from app.config import Settings
+from app.db import Database, engines, reading, transaction
+from app.migrate import upgrade
+from app.models import DEFAULT_TENANT, Attribution, Influence
+from app.storage import Storage
+from app.sweeper import run as sweep
+from tests.app.sounds import Sound
+from tests.processes import QUICK, Running, kill, running, until, worker_child
+from tests.services import Valkey
+
+TRACK = Sound(seconds=1.5, rate=8000).encode()
+ASK = 1.0
+"""Seconds that a worker waits for a scanner here."""
+
+
+def celery(application: str) -> tuple[str, ...]:
+    calm = ("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat")
+    return ("celery", "--app", f"worker.{application}:celery", "worker", *calm, "--hostname", f"{application}@%h")
+
+
+class Site:
+    """A database with the tiny model, a broker and a sweeper; tracks are posted, and their results read."""
+
+    def __init__(self, settings: Settings, db: Database) -> None:
+        self.settings, self.db = settings, db
+
+    def asked(self) -> list[tuple[Any, ...]]:
+        """Post the track anew and return its ranking, once there is one."""
+        intake = Intake(self.db, Storage.open(self.settings.storage_url), self.settings)
+        ident = submit(intake, [TRACK], tenant_id=DEFAULT_TENANT, request=service.NewAttribution()).id
+        until(lambda: self._row(ident).finished_at is not None)
+        assert self._row(ident).status == "succeeded"
+        told = (Influence.rank, Influence.song_id, Influence.score, Influence.share, Influence.matches)
+        with reading(self.db) as session:
+            rows = session.execute(
+                select(*told).where(Influence.attribution_id == ident).order_by(Influence.rank)
+            ).all()
+        assert len(rows) == 8
+        return [tuple(row) for row in rows]
+
+    def _row(self, ident: str) -> Attribution:
+        with reading(self.db) as session:
+            return service.get(session, tenant_id=DEFAULT_TENANT, attribution_id=ident)
+
+
+@pytest.fixture
+def site(tiny_folder: Path, tmp_path: Path, valkey: Valkey) -> Iterator[Site]:
+    settings = Settings(
+        data_dir=tmp_path, broker_url=valkey.url, model_name="tiny", index_parts=2, scan_seconds=ASK, **QUICK
+    )
+    upgrade(settings)
+    stop = threading.Event()
+    sweeper = threading.Thread(target=sweep, args=(settings, stop))
+    with closing(engines(settings)) as db:
+        with transaction(db) as session:
+            register_model(session, DEFAULT_TENANT, tiny_folder, "tiny")
+        sweeper.start()
+        yield Site(settings, db)
+        stop.set()
+        sweeper.join()
+
+
+def scanner(site: Site, part: int) -> Any:
+    settings = site.settings.model_copy(update={"index_part": part})
+    return running(settings.model_copy(), f"scanner-{part}", *celery("scanner"))
+
+
+def test_two_scanners_answer_as_one_worker_does_and_one_that_dies_costs_time_alone(site: Site) -> None:
+    whole = site.settings.model_copy(update={"index_parts": 1})
+    with running(whole, "alone", *celery("celery")):
+        alone = site.asked()
+    with ExitStack() as stack:
+        scanners = [stack.enter_context(scanner(site, part)) for part in (1, 2)]
+        for each in scanners:
+            until(lambda each=each: each.said("part opened"))
+        worker: Running = stack.enter_context(running(site.settings, "worker", *celery("celery")))
+        worker_child(site.db)
+        assert site.asked() == alone
+        assert [each.said("rootnote.scan") > 0 for each in scanners] == [True, True]
+        assert worker.said("part not scanned elsewhere") == 0
+        kill(scanners[1].process.pid)
+        assert site.asked() == alone
+        assert worker.said("part not scanned elsewhere") == 1
