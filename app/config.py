@@ -97,8 +97,8 @@ class Settings(BaseSettings):
     max_rate: int = Field(default=192_000, ge=1)
     job_seconds: float = Field(default=900.0, gt=0)
     """Wall time that one attempt at an attribution may take."""
-    index_parts: int = Field(default=1, ge=1)
-    """In how many parts scanners hold the model's index; with one, every worker holds and scans all of it."""
+    index_parts: int = Field(default=0, ge=0)
+    """In how many parts scanners hold the model's index; with none, every worker holds and scans all of it."""
     index_part: int = Field(default=1, ge=1)
     """The part that this scanner holds, counted from 1."""
     scan_seconds: float = Field(default=5.0, gt=0)
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
             raise ValueError("a lease must outlast two heartbeats")
         if self.max_upload_bytes_under_way < self.max_upload_bytes:
             raise ValueError("uploads under way must have room for the largest one")
-        if self.index_part > self.index_parts:
+        if self.index_part > max(self.index_parts, 1):
             raise ValueError("a scanner holds one of the index's parts")
         if self.min_seconds >= self.max_seconds or self.min_rate > self.max_rate:
             raise ValueError("a lower limit lies above its upper limit")

@@ -92,7 +92,7 @@ def _loaded(known: Settings, folder: str, index_digest: str) -> Engine:
     from worker.scattering import scatter
 
     began = time.monotonic()
-    choices = Choices(scatter=partial(scatter, known, folder)) if known.index_parts > 1 else Choices()
+    choices = Choices(scatter=partial(scatter, known, folder)) if known.index_parts else Choices()
     engine = Engine.load(Path(folder), known.device, index_digest, choices)
     _log.info("model loaded", folder=folder, device=known.device, seconds=round(time.monotonic() - began, 1))
     return engine

@@ -21,7 +21,7 @@ ANSWERED_SECONDS = 60
 _known = settings()
 celery = application(
     __name__,
-    {"worker.scanning_tasks": queue_name(_known.model_name, _known.index_part, _known.index_parts)},
+    {"worker.scanning_tasks": queue_name(_known.model_name, _known.index_part, max(_known.index_parts, 1))},
     {"result_backend": _known.broker_url, "result_expires": ANSWERED_SECONDS},
 )
 

@@ -29,7 +29,7 @@ class Holder:
     """Keeps this scanner's part of the versions of the index that were asked for last."""
 
     def __init__(self, db: Database, known: Settings) -> None:
-        self._db, self._known = db, known
+        self._db, self._known, self._of = db, known, max(known.index_parts, 1)
         self._parts: OrderedDict[str, Part] = OrderedDict()
 
     def part(self, index_digest: str) -> Part:
@@ -56,9 +56,9 @@ class Holder:
         folder = Path(self._registered(index_digest).folder) / "index"
         manifest = Manifest.read(folder, index_digest)
         device = torch.device(chosen_device(known.device))
-        part = Part.open(manifest, folder, known.index_part - 1, known.index_parts, device)
+        part = Part.open(manifest, folder, known.index_part - 1, self._of, device)
         seconds = round(time.monotonic() - began, 2)
-        _log.info("part opened", part=known.index_part, of=known.index_parts, songs=part.sums.songs, seconds=seconds)
+        _log.info("part opened", part=known.index_part, of=self._of, songs=part.sums.songs, seconds=seconds)
         return part
 
     def _registered(self, index_digest: str | None = None) -> Model:

@@ -80,7 +80,7 @@ def scanner(site: Site, part: int) -> Any:
 
 
 def test_two_scanners_answer_as_one_worker_does_and_one_that_dies_costs_time_alone(site: Site) -> None:
-    whole = site.settings.model_copy(update={"index_parts": 1})
+    whole = site.settings.model_copy(update={"index_parts": 0})
     with running(whole, "alone", *celery("celery")):
         alone = site.asked()
     with ExitStack() as stack:
