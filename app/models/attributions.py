@@ -11,7 +11,8 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db import Base, utcnow
 from app.models.catalogue import Song
-from app.models.columns import new_id, owner, request_id, within
+from app.models.columns import new_id, owner, within
+from app.models.leased import Job, held_while_running
 from app.models.training import Model
 
 
@@ -52,7 +53,7 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Attribution(Base):
+class Attribution(Job, Base):
     """One request, its state and its result. The row is the truth; messages only point to it."""
 
     __tablename__ = "attributions"
@@ -61,7 +62,7 @@ class Attribution(Base):
         within("method", Method),
         CheckConstraint("progress >= 0 AND progress <= 1", name="progress"),
         CheckConstraint("attempts >= 0", name="attempts"),
-        CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
+        held_while_running(),
         Index(None, "tenant_id", "created_at", "id"),
         Index(None, "tenant_id", "status", "created_at", "id"),
         Index(None, "model_id", "created_at", "id"),
@@ -110,17 +111,6 @@ class Attribution(Base):
     audio_bytes: Mapped[int]
     audio_facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     audio_erased_at: Mapped[datetime | None]
-
-    attempts: Mapped[int] = mapped_column(default=0)
-    lease_token: Mapped[str | None] = mapped_column(String(36))
-    lease_until: Mapped[datetime | None]
-    worker_id: Mapped[str | None] = mapped_column(String(36))
-    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
-    not_before: Mapped[datetime | None]
-    next_ring_at: Mapped[datetime | None]
-    rings: Mapped[int] = mapped_column(default=0)
-    lapses: Mapped[int] = mapped_column(default=0, server_default="0")
-    request_id: Mapped[str | None] = request_id()
 
     error_type: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)

@@ -6,11 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, utcnow
 from app.models.columns import new_id, owner, within
+from app.models.leased import Leased, held_while_running
 
 
 class Making(StrEnum):
@@ -48,13 +49,13 @@ class Build(Base):
     finished_at: Mapped[datetime | None]
 
 
-class BuildPiece(Base):
+class BuildPiece(Leased, Base):
     """One file of an index to be made, after those of earlier stages; `work` in forward passes of the model."""
 
     __tablename__ = "build_pieces"
     __table_args__ = (
         within("status", Making),
-        CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
+        held_while_running(),
         UniqueConstraint("build_id", "name"),
         Index("ix_build_pieces_status_ring", "status", "next_ring_at"),
         Index("ix_build_pieces_status_lease", "status", "lease_until"),
@@ -70,12 +71,6 @@ class BuildPiece(Base):
     work: Mapped[float] = mapped_column(default=0.0)
     status: Mapped[str] = mapped_column(String(16), default=Making.QUEUED)
     progress: Mapped[float] = mapped_column(default=0.0)
-    attempts: Mapped[int] = mapped_column(default=0)
-    lease_token: Mapped[str | None] = mapped_column(String(36))
-    lease_until: Mapped[datetime | None]
-    worker_id: Mapped[str | None] = mapped_column(String(36))
-    next_ring_at: Mapped[datetime | None]
-    rings: Mapped[int] = mapped_column(default=0)
     sha256: Mapped[str | None] = mapped_column(String(64))
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

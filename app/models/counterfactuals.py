@@ -6,13 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, false
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db import Base, utcnow
 from app.models.attributions import Attribution, Status
 from app.models.catalogue import Song
-from app.models.columns import new_id, owner, request_id, within
+from app.models.columns import new_id, owner, within
+from app.models.leased import Job, held_while_running
 
 
 class ForgettingStage(StrEnum):
@@ -40,7 +41,7 @@ class Take(StrEnum):
     CONTROL = "control"
 
 
-class Counterfactual(Base):
+class Counterfactual(Job, Base):
     """One song forgotten for one attribution, its state and its result; prompt and seed are those of the generation.
 
     audio: by take, the key, digest and size of a recording in the storage.
@@ -52,7 +53,7 @@ class Counterfactual(Base):
         within("control_match", Matched),
         CheckConstraint("progress >= 0 AND progress <= 1", name="progress"),
         CheckConstraint("attempts >= 0", name="attempts"),
-        CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
+        held_while_running(),
         Index(None, "tenant_id", "attribution_id", "created_at", "id"),
         Index("ix_counterfactuals_status_ring", "status", "next_ring_at"),
         Index("ix_counterfactuals_status_lease", "status", "lease_until"),
@@ -70,17 +71,6 @@ class Counterfactual(Base):
     status: Mapped[str] = mapped_column(String(16), default=Status.QUEUED)
     stage: Mapped[str | None] = mapped_column(String(16))
     progress: Mapped[float] = mapped_column(default=0.0)
-
-    attempts: Mapped[int] = mapped_column(default=0)
-    lease_token: Mapped[str | None] = mapped_column(String(36))
-    lease_until: Mapped[datetime | None]
-    worker_id: Mapped[str | None] = mapped_column(String(36))
-    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
-    not_before: Mapped[datetime | None]
-    next_ring_at: Mapped[datetime | None]
-    rings: Mapped[int] = mapped_column(default=0)
-    lapses: Mapped[int] = mapped_column(default=0, server_default="0")
-    request_id: Mapped[str | None] = request_id()
 
     error_type: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
