@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,16 +73,16 @@ class Claim(leasing.Held, Protocol):
         ...
 
 
-class Job:
+class Job(ABC):
     """What `held` does under `claim`; `found` of a kind of job computes its result and returns how to write it."""
 
     def __init__(self, held: Resident, claim: Claim, renewal: Renewal) -> None:
         self.held, self.renewal, self._claim = held, renewal, claim
         self._log = _log.bind()
 
+    @abstractmethod
     def found(self) -> Callable[[Session], bool]:
         """Do the job and return what writes its result; raises whatever happens."""
-        raise NotImplementedError
 
     def run(self) -> None:
         """Compute and write the end, whatever it is."""
