@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from app.attributions.schemas import Attribution, InfluenceRow, Result
+from app.attributions.influence_schemas import InfluenceRow
+from app.attributions.schemas import Attribution, Result
 from app.attributions.waiting import ENDED
 from app.catalogue.schemas import HistoryRow, ImportReport, Song
 from app.client import Watch

@@ -13,9 +13,10 @@ from app import answers, errors
 from app.access.scopes import Scope
 from app.admission import Busy, StorageFull, leave
 from app.attributions import pressure, service, standing
+from app.attributions.influence_schemas import InfluencePage, InfluenceRow
 from app.attributions.intake import Intake, printable, submit
 from app.attributions.pressure import QueueFull, TooManyWaiting
-from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow, NewTrack, Result
+from app.attributions.schemas import Attribution, AttributionPage, NewTrack, Result
 from app.attributions.waiting import ENDED, preferred_wait, until_ended
 from app.db import Database, reading, transaction
 from app.deps import CallerDep, Cursor, DatabaseDep, IntakeDep, Moment, PlaceDep, WriteDep, needs

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from app.attributions.examples import ID
-from app.attributions.schemas import ModelName, SongName
+from app.attributions.influence_schemas import SongName
+from app.attributions.schemas import ModelName
 from app.catalogue.policies import Audit
 from app.models import TrainingPolicy
 

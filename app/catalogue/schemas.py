@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, computed_field, model_validator
 from sqlalchemy import Row
 
-from app.attributions.schemas import WITHOUT_NUL, Check, Match, ModelName, influence_facts
+from app.attributions.influence_schemas import Check, Match, influence_facts
+from app.attributions.schemas import WITHOUT_NUL, ModelName
 from app.catalogue import identifiers
 from app.catalogue.examples import FACTS, HISTORY_ROW, REPORT, SONG
 from app.catalogue.rights import Right, Rights

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from app import demo as demonstration
 from app import show
-from app.attributions.schemas import Attribution, InfluenceRow
+from app.attributions.influence_schemas import InfluenceRow
+from app.attributions.schemas import Attribution
 from app.catalogue.schemas import HistoryRow, Song
 from app.cli import options
 from app.cli.options import File, Json, Url

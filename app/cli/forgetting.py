@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app import show
-from app.attributions.schemas import SongName
+from app.attributions.influence_schemas import SongName
 from app.cli import options
 from app.cli.options import Url
 from app.counterfactuals.schemas import Counterfactual, Forgotten, Result, Shift

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 
 from app.attributions.batch_schemas import Batch, BatchItem, BatchItemPage, BatchReceipt
-from app.attributions.schemas import Attribution, AttributionPage, InfluencePage, InfluenceRow
+from app.attributions.influence_schemas import InfluencePage, InfluenceRow
+from app.attributions.schemas import Attribution, AttributionPage
 from app.attributions.waiting import ENDED
 from app.client.connection import Connection, once, read
 from app.client.refusals import NotSucceeded, asked_to_wait, job_error

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.attributions.examples import ID, SONG
-from app.attributions.schemas import WITHOUT_NUL, JobError, Seed, SongName, job_error
+from app.attributions.influence_schemas import SongName
+from app.attributions.schemas import WITHOUT_NUL, JobError, Seed, job_error
 from app.models import Counterfactual as Row
 from app.models import ForgettingStage, Matched, Status, Take
 

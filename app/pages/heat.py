@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.attributions.schemas import InfluenceRow, Match
+    from app.attributions.influence_schemas import InfluenceRow, Match
 
 LEVELS = 5
 

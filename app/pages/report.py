@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from app.access.scopes import Scope
 from app.attributions import service as attributions
-from app.attributions.schemas import Attribution, InfluenceRow
+from app.attributions.influence_schemas import InfluenceRow
+from app.attributions.schemas import Attribution
 from app.attributions.waiting import ENDED
 from app.counterfactuals import service as counterfactuals
 from app.counterfactuals.schemas import Counterfactual

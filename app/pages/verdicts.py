@@ -11,7 +11,8 @@ from app.pages.formats import interval, percent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.attributions.schemas import InfluenceRow, Result
+    from app.attributions.influence_schemas import InfluenceRow
+    from app.attributions.schemas import Result
 
 GOOD, FAIR, HUBS = 0.8, 0.5, 0.9
 """As `worker.attribution.calibrate` judges: the weaker of draws and linearisation decides, hubs are fair at best."""

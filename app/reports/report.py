@@ -11,7 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import contains_eager
 
 from app.attributions import service as attributions
-from app.attributions.schemas import Audio, Result, influence_facts
+from app.attributions.influence_schemas import influence_facts
+from app.attributions.schemas import Audio, Result
 from app.errors import NoResult
 from app.models import Influence, Song
 from app.reports.sealing import instant

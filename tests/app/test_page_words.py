@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.attributions import examples
-from app.attributions.schemas import InfluenceRow, Result
+from app.attributions.influence_schemas import InfluenceRow
+from app.attributions.schemas import Result
 from app.catalogue.examples import HISTORY_ROW
 from app.catalogue.history import Point
 from app.catalogue.schemas import HistoryRow

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from app import show
 from app.attributions.examples import ATTRIBUTION, RESULT, ROW
-from app.attributions.schemas import Attribution, InfluenceRow
+from app.attributions.influence_schemas import InfluenceRow
+from app.attributions.schemas import Attribution
 
 
 def shown(result: dict[str, object], row: dict[str, object]) -> str:
