@@ -7,6 +7,7 @@ import pytest
 from app.access import schemas as access
 from app.alerts import schemas as alerts
 from app.attributions import batch_schemas as batches
+from app.attributions import influence_schemas as influences
 from app.attributions import schemas as attributions
 from app.catalogue import holder_schemas as holders
 from app.catalogue import model_schemas as models
@@ -98,8 +99,8 @@ OPERATIONS = {
 SCHEMAS = [
     attributions.Attribution,
     attributions.AttributionPage,
-    attributions.InfluencePage,
-    attributions.InfluenceRow,
+    influences.InfluencePage,
+    influences.InfluenceRow,
     counterfactuals.Counterfactual,
     counterfactuals.CounterfactualPage,
     counterfactuals.NewCounterfactual,
