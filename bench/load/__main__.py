@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,7 @@ MEGABYTE = 1e6
 class Memory:
     """The resident memory of the API's processes in bytes, sampled by a thread while a `with` lasts."""
 
-    process: psutil.Process
+    processes: Sequence[psutil.Process]
     samples: list[tuple[float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class Memory:
 
     def _sample(self) -> None:
         while not self._over.wait(SAMPLE_SECONDS):
-            self.samples.append((time.time(), self.process.memory_info().rss))
+            self.samples.append((time.time(), sum(each.memory_info().rss for each in self.processes)))
 
     def summary(self, began: float, ended: float) -> dict[str, float]:
         """Return megabytes before the uploads, at most while they came, and at the end."""
@@ -77,28 +78,56 @@ class Memory:
 
 def measure(service: Service, options: argparse.Namespace) -> dict[str, Any]:
     """Poll, upload while polling, poll on; return how both went."""
-    key, api = _key(service), service.started.find("api")[0]
+    key, api = _key(service), _with_children(service.started.find("api"))
+    database = service.postgres.backends if service.postgres else list[psutil.Process]
     polling = _client("polls", service.url, key, str(options.rate), *_to_poll(service.url, key))
     with Memory(api) as memory:
         time.sleep(WARM_UP_SECONDS)
-        began, before = time.time(), cpu_of([api])
+        marks = [Mark.now(api, database())]
         sent, _ = _client("uploads", service.url, key, str(options.uploads), str(options.megabytes)).communicate()
-        ended, used = time.time(), cpu_of([api]) - before
+        marks.append(Mark.now(api, database()))
         time.sleep(AFTER_SECONDS)
+        marks.append(Mark.now(api, database()))
     polled, _ = polling.communicate()
     sending, answers = json.loads(sent), json.loads(polled)
+    began, ended = marks[0].at, marks[1].at
     return {
         "uploads": _uploads(sending, ended - began),
         "polls": {
             "rate": options.rate,
             "before": _polls(answers["polls"], 0.0, began),
             "while_uploading": _polls(answers["polls"], began, ended),
-            "after": _polls(answers["polls"], ended, time.time()),
+            "after": _polls(answers["polls"], ended, marks[2].at),
         },
         "api_memory_mb": memory.summary(began, ended),
-        "api_cores_while_uploading": round(used / (ended - began), 2),
+        "cores_while_uploading": marks[0].cores(marks[1]),
+        "cores_after": marks[1].cores(marks[2]),
         "clients_cpu_s": {"polls": round(answers["cpu_s"], 1), "uploads": round(sending["cpu_s"], 1)},
     }
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An instant (Unix), and the CPU seconds that the API and the database had used by then."""
+
+    at: float
+    api_s: float
+    database_s: float
+
+    @classmethod
+    def now(cls, api: list[psutil.Process], database: list[psutil.Process]) -> Mark:
+        """Take it; the database's connections must stay open until the next one."""
+        return cls(time.time(), cpu_of(api), cpu_of(database))
+
+    def cores(self, later: Mark) -> dict[str, float]:
+        """Return how many cores each used until a later instant, on average."""
+        seconds = later.at - self.at
+        used = {"api": later.api_s - self.api_s, "database": later.database_s - self.database_s}
+        return {name: round(cpu / seconds, 2) for name, cpu in used.items()}
+
+
+def _with_children(parents: list[psutil.Process]) -> list[psutil.Process]:
+    return [each for parent in parents for each in (parent, *parent.children(recursive=True))]
 
 
 def _client(name: str, *words: str) -> subprocess.Popen[str]:
@@ -135,15 +164,19 @@ def _uploads(sent: dict[str, Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def _polls(done: Sequence[Sequence[float]], since: float, until: float) -> dict[str, Any]:
+def _polls(done: Sequence[polls.Done], since: float, until: float) -> dict[str, Any]:
     found = [each for each in done if since <= each[0] < until]
-    good = [took * 1000 for _, _, took, status in found if status == httpx.codes.OK]
-    late = [each[1] * 1000 for each in found]
+    ended = Counter(how for *_, how in found)
+    first, last = (min(each[0] for each in found), max(each[0] for each in found)) if found else (0.0, 0.0)
     return {
         "sent": len(found),
-        "failed": len(found) - len(good),
-        "ms": _spread(good, 1),
-        "left_late_ms": _spread(late, 1),
+        "sent_per_second": round(len(found) / (last - first), 1) if last > first else 0.0,
+        "answered": ended["answered"],
+        "refused_with_retry_after": ended["refused"],
+        "failed": ended["failed"],
+        "ms": _spread([took * 1000 for _, _, took, how in found if how == "answered"], 1),
+        "refused_ms": _spread([took * 1000 for _, _, took, how in found if how == "refused"], 1),
+        "left_late_ms": _spread([each[1] * 1000 for each in found], 1),
     }
 
 
@@ -161,6 +194,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--uploads", type=int, default=200, help="at once (%(default)s)")
     parser.add_argument("--megabytes", type=float, default=10.0, help="of each (%(default)s)")
     parser.add_argument("--rate", type=float, default=500.0, help="polls a second (%(default)s)")
+    parser.add_argument("--processes", type=int, default=1, help="of the API (%(default)s)")
     parser.add_argument("--out", type=Path, default=hardware.RESULTS / "load.json", help="result file (%(default)s)")
     return parser.parse_args(words)
 
@@ -172,8 +206,9 @@ def main(words: Sequence[str] | None = None) -> int:
         with ExitStack() as stack:
             folder = options.folder / name
             shutil.rmtree(folder, ignore_errors=True)
-            service = stack.enter_context(setups.SETUPS[name](folder))
-            found[name] = {"load_average_before": psutil.getloadavg()[0], **measure(service, options)}
+            service = stack.enter_context(setups.SETUPS[name](folder, options.processes))
+            before = {"load_average_before": psutil.getloadavg()[0], "api_processes": options.processes}
+            found[name] = before | measure(service, options)
         print(name, json.dumps(found[name]), flush=True)
     clients = {"clients": [polls.NAME, uploads.NAME], "uvicorn": loop_and_parser()}
     print(f"written to {hardware.save(options.out, {**clients, 'setups': found})}")

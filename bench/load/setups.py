@@ -17,17 +17,22 @@ STARTER = hardware.ROOT / "starter"
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Service]:
+def postgres(folder: Path, processes: int) -> Iterator[Service]:
     """Run it on a Postgres of its own."""
-    with setups.production(Wanted(folder, STARTER, {}, workers=0)) as service:
+    with setups.production(_wanted(folder, processes)) as service:
         yield service
 
 
 @contextmanager
-def sqlite(folder: Path) -> Iterator[Service]:
+def sqlite(folder: Path, processes: int) -> Iterator[Service]:
     """Run it on a SQLite file."""
-    with setups.apart(Wanted(folder, STARTER, {}, workers=0)) as service:
+    with setups.apart(_wanted(folder, processes)) as service:
         yield service
+
+
+def _wanted(folder: Path, processes: int) -> Wanted:
+    # Where uvicorn looks for how many processes it is to run.
+    return Wanted(folder, STARTER, {}, workers=0, environment={"WEB_CONCURRENCY": str(processes)})
 
 
 SETUPS = {"postgres": postgres, "sqlite": sqlite}

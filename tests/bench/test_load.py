@@ -100,24 +100,59 @@ def registered(database, tmp_path):
 
 def test_a_poll_s_time_runs_from_when_it_was_due(database_settings):
     async def run():
-        stop, polled = asyncio.Event(), polls.Polls(50.0)
+        stop, polled = asyncio.Event(), polls.Polls(url, None, 50.0)
         asyncio.get_running_loop().call_later(0.5, stop.set)
-        await polled.run(polls.Pool(url), ["/healthz"], stop)
+        await polled.run(["/healthz"], stop)
         return polled.done
 
     with serving(create_app(database_settings)) as url:
         done = asyncio.run(run())
     dues = [due for due, *_ in done]
     assert len(done) >= 20
-    assert {status for *_, status in done} == {200}
+    assert {how for *_, how in done} == {"answered"}
     assert sorted(dues) == pytest.approx([min(dues) + number / 50 for number in range(len(done))], abs=1e-3)
     assert all(took >= late >= 0 for _, late, took, _ in done)
 
 
-def test_times_are_told_apart_by_when_a_poll_was_due():
-    done = [(at, 0.0, 0.001 * at, 200 if at != 7 else 0) for at in range(10)]
+def test_a_poll_that_was_told_when_to_come_back_is_refused_and_no_other():
+    head = b"HTTP/1.1 %d Whatever\r\nContent-Length: 0"
+    later = b"\r\nRetry-After: 2"
+    assert polls.outcome(head % 200) == "answered"
+    assert polls.outcome(head % 503 + later) == polls.outcome(head % 429 + later) == "refused"
+    assert {polls.outcome(head % 503), polls.outcome(head % 500 + later), polls.outcome(head % 404)} == {"failed"}
+
+
+def test_a_service_that_breaks_off_or_says_nothing_keeps_no_poll_for_long(monkeypatch):
+    monkeypatch.setattr(polls, "PATIENCE_SECONDS", 0.2)
+
+    async def run(serve):
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            stop, polled = asyncio.Event(), polls.Polls(f"http://127.0.0.1:{port}", None, 100.0)
+            asyncio.get_running_loop().call_later(0.2, stop.set)
+            await asyncio.wait_for(polled.run(["/"], stop), 10.0)
+            return polled.done
+
+    async def hang_up(_, writer):
+        writer.close()
+
+    async def say_nothing(reader, writer):
+        await reader.read()
+        writer.close()
+
+    for serve in (hang_up, say_nothing):
+        done = asyncio.run(run(serve))
+        assert len(done) >= 10
+        assert {how for *_, how in done} == {"failed"}
+
+
+def test_times_are_told_apart_by_when_a_poll_was_due_and_how_it_ended():
+    ends = {7: "failed", 8: "refused"}
+    done = [(at, 0.0, 0.001 * at, ends.get(at, "answered")) for at in range(10)]
     found = _polls(done, 5, 10)
-    assert (found["sent"], found["failed"], found["ms"]["p50"], found["ms"]["p100"]) == (5, 1, 6.0, 9.0)
+    assert [found[name] for name in ("sent", "answered", "refused_with_retry_after", "failed")] == [5, 3, 1, 1]
+    assert (found["ms"]["p50"], found["ms"]["p100"], found["refused_ms"]["p50"]) == (6.0, 9.0, 8.0)
+    assert found["sent_per_second"] == 1.2
 
 
 def test_memory_is_that_before_the_most_and_the_last():
