@@ -85,8 +85,8 @@ class Settings(BaseSettings):
     """What the uploads under way in one API process may announce together."""
     upload_stall_seconds: float = Field(default=30.0, gt=0)
     """How long an upload may send nothing."""
-    max_requests: int = Field(default=128, ge=1)
-    """Other requests that one API process serves at once; those that wait for an end are not counted."""
+    max_requests: int = Field(default=40, ge=1)
+    """Other requests that one API process serves at once, as it has threads; who waits for an end is not counted."""
     max_queued: int = Field(default=100_000, ge=1)
     max_queued_per_tenant: int = Field(default=20_000, ge=1)
     """How many attributions may wait, of all tenants and of one."""
