@@ -118,6 +118,8 @@ class Settings(BaseSettings):
     """What signs the sessions of the pages; by default a file under `data_dir`, made on first use."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
+    api_processes: int = Field(default=1, ge=1)
+    """Processes that serve HTTP side by side; each has connections, uploads and requests of its own."""
     key: SecretStr | None = None
     """The key that the command line shows to the service."""
     log_json: bool = False

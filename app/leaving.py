@@ -1,9 +1,13 @@
 """The word that this process was asked to stop, heard while requests still wait."""
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from app.supervisor import tell_when_parent_dies
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -33,3 +37,13 @@ def noticed(leaving: threading.Event) -> Iterator[None]:
         for number, handler in before.items():
             if signal.getsignal(number) is heard:
                 signal.signal(number, handler)
+
+
+def leave_with_parent() -> None:
+    """Be asked to stop when the process that started this one to serve beside others is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    tell_when_parent_dies(signal.SIGTERM)
+    if os.getppid() != parent.pid:
+        signal.raise_signal(signal.SIGTERM)

@@ -32,9 +32,10 @@ from app.deps import sound_address
 from app.disputes import routes as disputes
 from app.errors import MethodNotAllowed
 from app.idempotency.digest import DigestBodies
-from app.leaving import noticed
+from app.leaving import leave_with_parent, noticed
 from app.metrics.ended import EndedJobs
 from app.metrics.requests import RequestMetrics
+from app.metrics.together import began
 from app.middleware import BodyLimit, RequestContext
 from app.pages import routes as pages
 from app.recordings import routes as recordings
@@ -130,11 +131,12 @@ async def _wrong_method(request: Request, _: HTTPException) -> Response:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
+    leave_with_parent()
     app.state.storage = Storage.open(settings.storage_url)
     system = engines(settings)
     app.state.database = system.on_behalf_of(NOBODY)
     app.state.gate, app.state.refusals = Gate(system, settings), Refusals(system)
-    app.state.ended = EndedJobs()
+    app.state.ended = EndedJobs(began())
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         with noticed(app.state.leaving):

@@ -74,9 +74,14 @@ def start(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> 
         )
 
 
+def tell_when_parent_dies(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends; only on Linux."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+
+
 def _die_with_parent() -> None:
-    assert _LIBC is not None  # noqa: S101  given only where it is
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    tell_when_parent_dies(signal.SIGKILL)
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float) -> int:

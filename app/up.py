@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from app.config import Settings
 from app.counterfactuals import service as counterfactuals
 from app.db import engines, reading, transaction
 from app.errors import Conflict, Unavailable
+from app.metrics.together import FOLDER
 from app.models import DEFAULT_TENANT
 from app.supervisor import Program, Say, Supervisor
 
@@ -102,6 +104,7 @@ def serve(settings: Settings, say: Say, stop: threading.Event) -> None:
             raise PortTaken(f"port {settings.port} of {settings.host} is in use; choose another with --port")
         prepare(settings, say)
         require_keys(settings)
+        shutil.rmtree(_figures(settings), ignore_errors=True)
         parts, logs = programs(settings), settings.data_dir / "logs"
         say(f"Starting {', '.join(program.name for program in parts.programs)}; logs in {logs}")
         address = f"http://{settings.host}:{settings.port}"
@@ -147,10 +150,16 @@ def _environment(settings: Settings, broker_url: str) -> Mapping[str, str]:
         "ROOTNOTE_AUTH": settings.auth,
         "ROOTNOTE_HOST": settings.host,
         "ROOTNOTE_PORT": str(settings.port),
+        **({FOLDER: str(_figures(settings))} if settings.api_processes > 1 else {}),
         "ROOTNOTE_MODELS": os.pathsep.join(map(str, settings.models)),
         "ROOTNOTE_MODEL_NAME": settings.model_name,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _figures(settings: Settings) -> Path:
+    """Return the folder in which API processes keep what they count, anew with each start of the service."""
+    return settings.data_dir / "metrics"
 
 
 def _embedded(settings: Settings) -> Path | None:
@@ -196,7 +205,8 @@ def _celery(name: str, application: str, queues: str) -> Program:
 def _api(settings: Settings) -> Program:
     uvicorn = (*PYTHON, "uvicorn", "--factory", "app.main:create_app", "--no-access-log", "--no-proxy-headers")
     bind = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "5")
-    return Program("api", (*uvicorn, *HTTP, *bind), ready=lambda: _listening(settings.host, settings.port))
+    workers = ("--workers", str(settings.api_processes))
+    return Program("api", (*uvicorn, *HTTP, *workers, *bind), ready=lambda: _listening(settings.host, settings.port))
 
 
 def _valkey(folder: Path, path: Path) -> Program:

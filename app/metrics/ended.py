@@ -1,7 +1,7 @@
 """Jobs that ended, counted from their rows: workers have no address that could be asked.
 
-Each API process counts every job that ended since it started, whichever process took it in, so take the maximum over
-processes and not their sum.
+Each API process counts every job that ended since it started, or the first of those beside it, whichever process took
+it in, so take the maximum over processes and not their sum.
 """
 
 from __future__ import annotations

@@ -90,8 +90,7 @@ def render(sources: Sources) -> bytes:
         registry.register(Gauge("database_up", "Whether the database answers.", (), {(): 0.0}))
     else:
         registry.register(Gauge("database_up", "Whether the database answers.", (), {(): 1.0}))
-    known = (sources.requests.registry, sources.ended.registry, registry)
-    return b"".join(map(generate_latest, known))
+    return sources.requests.render() + generate_latest(sources.ended.registry) + generate_latest(registry)
 
 
 def _queue(session: Session) -> Iterable[Gauge]:

@@ -168,7 +168,8 @@ def _parts(settings: Settings, workers: int) -> Iterator[Program]:
         yield Program(f"worker-{number}", (*celery, *calm, f"worker-{number}@%h"), grace_s=30.0)
     uvicorn = (*PYTHON, "uvicorn", "--factory", "app.main:create_app", "--no-access-log")
     bind = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "5")
-    yield Program("api", (*uvicorn, *HTTP, *bind), lambda: _answers(settings))
+    workers = ("--workers", str(settings.api_processes))
+    yield Program("api", (*uvicorn, *HTTP, *workers, *bind), lambda: _answers(settings))
 
 
 def _receiver(wanted: Wanted) -> tuple[Program, str]:

@@ -31,8 +31,7 @@ def sqlite(folder: Path, processes: int) -> Iterator[Service]:
 
 
 def _wanted(folder: Path, processes: int) -> Wanted:
-    # Where uvicorn looks for how many processes it is to run.
-    return Wanted(folder, STARTER, {}, workers=0, environment={"WEB_CONCURRENCY": str(processes)})
+    return Wanted(folder, STARTER, {"api_processes": processes}, workers=0)
 
 
 SETUPS = {"postgres": postgres, "sqlite": sqlite}
