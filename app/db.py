@@ -1,11 +1,8 @@
-"""Engines, the one commit, and every branch between SQLite and Postgres."""
+"""The database: its types, the one commit, and every branch between SQLite and Postgres but connecting."""
 
 from __future__ import annotations
 
 import json
-import math
-import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,11 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from pydantic_core import from_json
 from sqlalchemy import (
     JSON,
-    URL,
     ColumnElement,
     DateTime,
     Engine,
@@ -26,31 +21,26 @@ from sqlalchemy import (
     MetaData,
     String,
     TypeDecorator,
-    create_engine,
-    event,
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
-from app.acting import SYSTEM, Acting, ActingSession, at_once
+from app.acting import SYSTEM, Acting, ActingSession
+from app.connecting import make_folder, postgres, sqlite
 from app.errors import DatabaseBusy, DatabaseUnavailable
-from app.terse import terse
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, Dialect
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.engine.interfaces import Dialect
 
     from app.config import Settings
 
 Hook = Callable[[], object]
 _HOOKS = "after_commit"
 _NOW = "now"
-BUSY_MILLISECONDS = 10_000
-TRUSTED_SECONDS = 1.0  # a connection that was used within this time is taken to be open still
 
 
 def utcnow() -> datetime:
@@ -137,74 +127,10 @@ def engines(settings: Settings) -> Database:
     options |= {"pool_size": settings.database_connections, "pool_timeout": settings.database_wait_seconds}
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
-        return Database(_postgres(url, options), _postgres(url, options, read_only=True))
+        return Database(postgres(url, options), postgres(url, options, read_only=True))
     if url.database:
-        _make_folder(Path(url.database).parent)
-    return Database(_sqlite(url, "BEGIN IMMEDIATE", options), _sqlite(url, "BEGIN", options, read_only=True))
-
-
-def _postgres(url: URL, options: dict[str, Any], *, read_only: bool = False) -> Engine:
-    engine = create_engine(url, connect_args={"connect_timeout": 5}, **options)
-
-    def prepare(connection: Any, _: object) -> None:
-        connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
-
-    def left(_: object, record: ConnectionPoolEntry) -> None:
-        record.info[_NOW] = time.monotonic()
-
-    def taken(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
-        # A server that was restarted closes its connections: those at rest are asked first, busy ones know.
-        if time.monotonic() - record.info.get(_NOW, math.inf) > TRUSTED_SECONDS:
-            try:
-                engine.dialect.do_ping(connection)
-            except psycopg.Error as error:
-                raise DisconnectionError from error
-
-    if read_only:
-        event.listen(engine, "connect", prepare)
-        event.listen(engine, "do_execute", at_once)
-    event.listen(engine, "handle_error", terse)
-    event.listen(engine, "checkin", left)
-    event.listen(engine, "checkout", taken)
-    return engine
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatabaseUnavailable(f"{folder} cannot be created") from error
-
-
-def _sqlite(url: URL, begin: str, options: dict[str, Any], *, read_only: bool = False) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000}, **options)
-
-    def prepare(connection: DBAPIConnection, _: object) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN is neither immediate nor before reads
-        cursor = connection.cursor()
-        _keep_ahead_log(cursor)
-        pragmas = ["synchronous = FULL", "foreign_keys = ON"]
-        for pragma in [*pragmas, "query_only = ON"] if read_only else pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-    return engine
-
-
-def _keep_ahead_log(cursor: DBAPICursor) -> None:
-    """Turn a file to write-ahead logging; where several do so to a new file at once, SQLite waits for none of them."""
-    limit = time.monotonic() + BUSY_MILLISECONDS / 1000
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > limit:
-                raise
-            time.sleep(BUSY_MILLISECONDS / 1e6)
-        else:
-            return
+        make_folder(Path(url.database).parent)
+    return Database(sqlite(url, "BEGIN IMMEDIATE", options), sqlite(url, "BEGIN", options, read_only=True))
 
 
 @contextmanager
