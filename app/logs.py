@@ -16,8 +16,11 @@ _SHARED: tuple[structlog.typing.Processor, ...] = (
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
-_OWN_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "celery")
+_OWN_HANDLERS = ("uvicorn", "uvicorn.error", "celery")
 """Loggers whose libraries give them handlers of their own."""
+
+_SILENT = "uvicorn.access"
+"""Would tell every request a second time, with what is searched for."""
 
 _TELL_ADDRESSES = ("httpx", "httpx2")
 """Loggers that tell every address that is asked, with what is searched for."""
@@ -37,6 +40,8 @@ def configure(settings: Settings) -> None:
     for name in _OWN_HANDLERS:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    logging.getLogger(_SILENT).handlers.clear()
+    logging.getLogger(_SILENT).propagate = False
     for name in _TELL_ADDRESSES:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(

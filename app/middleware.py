@@ -73,10 +73,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        error = TooLarge(f"a request may have at most {self._limit} bytes")
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > self._limit:
-            await respond(Request(scope), error)(scope, receive, send)
+            await respond(Request(scope), self._error())(scope, receive, send)
             return
         taken = 0
 
@@ -85,10 +84,14 @@ class BodyLimit:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._limit:
+                error = self._error()
                 raise HTTPException(error.status, error.detail)
             return message
 
         await self._app(scope, counted, send)
+
+    def _error(self) -> TooLarge:
+        return TooLarge(f"a request may have at most {self._limit} bytes")
 
 
 def _request_id(given: str | None) -> str:

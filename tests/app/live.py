@@ -14,7 +14,7 @@ from tests.processes import until
 @contextmanager
 def serving(app: ASGIApp, **options: Any) -> Iterator[str]:
     """Serve an application from a thread; yields its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", **options))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **({"log_level": "warning"} | options)))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

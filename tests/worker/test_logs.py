@@ -8,6 +8,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import structlog
 from sqlalchemy import text
@@ -21,6 +22,7 @@ from app.main import create_app
 from app.models import DEFAULT_TENANT
 from app.storage import Storage
 from tests.app.here import client_of
+from tests.app.live import serving
 from tests.app.sounds import Sound
 from worker.presence import Presence
 from worker.resident import Resident
@@ -93,6 +95,20 @@ def test_what_libraries_log_has_the_same_form(lines: io.StringIO) -> None:
     logging.getLogger("sqlalchemy.engine").debug("too much")
     (line,) = events(lines)
     assert (line["event"], line["level"], line["logger"]) == ("on fire", "warning", "uvicorn.error")
+
+
+def test_a_request_is_told_once_and_without_what_is_searched_for(
+    database: Database, database_settings: Settings, lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", lines)
+    with serving(create_app(database_settings), access_log=False, log_level="info") as url:
+        lines.truncate(0)
+        lines.seek(0)
+        logs.configure(Settings(log_json=True))  # as in earnest, where uvicorn has set up its own before
+        assert httpx.get(f"{url}/v1/songs", params={"q": QUERY}).is_success
+    told = [line for line in events(lines) if "/v1/songs" in str(line)]
+    assert [line["event"] for line in told] == ["request"]
+    assert QUERY not in lines.getvalue()
 
 
 def test_an_error_of_the_database_does_not_tell_what_it_was_given(database: Database) -> None:
