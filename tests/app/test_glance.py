@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import literal_column, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
-from app import db
+from app import connecting
 from app.acting import NOBODY, SYSTEM, TENANT_ROLE, Acting
 from app.attributions import service, standing
 from app.attributions.schemas import Attribution as Shown
@@ -57,7 +57,7 @@ def round_trips(database):
 
 @POSTGRES
 def test_it_takes_one_round_trip(database, track, monkeypatch):
-    monkeypatch.setattr(db, "TRUSTED_SECONDS", math.inf)  # one that rested is asked first whether it is open
+    monkeypatch.setattr(connecting, "TRUSTED_SECONDS", math.inf)  # one that rested is asked first whether it is open
     mine = of(database, OURS)
     standing.look(mine, tenant_id=OURS, attribution_id=track)
     with round_trips(database) as of_a_glance:
