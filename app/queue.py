@@ -55,11 +55,13 @@ def _send(messages: list[Message], broker_url: str) -> None:
 
 
 @lru_cache
-def producer(broker_url: str, *, answered: bool = False) -> Celery:
-    """A Celery application that only sends, and hears answers where it is `answered`.
+def producer(broker_url: str) -> Celery:
+    """A Celery application that only sends; every wait for the broker ends after two seconds."""
+    return sending(broker_url)
 
-    Every wait for the broker ends after two seconds.
-    """
+
+def sending(broker_url: str, *, answered: bool = False) -> Celery:
+    """A new Celery application that sends, and hears answers where it is `answered`."""
     backend = broker_url if answered else None
     celery = Celery("rootnote-producer", broker=broker_url, backend=backend, set_as_current=False)
     celery.conf.update(
@@ -68,6 +70,7 @@ def producer(broker_url: str, *, answered: bool = False) -> Celery:
         broker_connection_timeout=TIMEOUT_SECONDS,
         redis_socket_timeout=TIMEOUT_SECONDS,
         redis_socket_connect_timeout=TIMEOUT_SECONDS,
+        result_backend_transport_options={"retry_policy": {"max_retries": 1, "interval_start": 0}},
         broker_transport_options={
             "socket_timeout": TIMEOUT_SECONDS,
             "socket_connect_timeout": TIMEOUT_SECONDS,

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from app.queue import producer
+from app.queue import sending
 from worker.finding import scattered
 from worker.parts import Answer, Part, Question
 from worker.scanning import TASK, queue_name
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 AWAY_SECONDS = 30.0
 """How long a part whose scanner did not answer is not asked again."""
 
-_SILENCE = (OperationalError, RedisError, OSError)
+_SILENCE = (OperationalError, RedisError, OSError, RuntimeError)
 _LEAST_WAIT = 0.01
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Scanners:
 
     def __init__(self, settings: Settings, folder: Path, index: Index) -> None:
         self._settings, self._folder, self._index = settings, folder, index
+        self._celery = sending(settings.broker_url, answered=True)
         self._away: dict[int, float] = {}
         self._opened: dict[int, Part] = {}
 
@@ -61,9 +63,8 @@ class Scanners:
         known = self._settings
         queue = queue_name(known.model_name, number + 1, known.index_parts)
         message = [self._index.manifest.index_digest, b64encode(question.packed()).decode()]
-        asking = producer(known.broker_url, answered=True)
         try:
-            return asking.send_task(TASK, message, queue=queue, expires=known.scan_seconds, ignore_result=False)
+            return self._celery.send_task(TASK, message, queue=queue, expires=known.scan_seconds, ignore_result=False)
         except _SILENCE as error:
             self._absent(number, error)
             return None
@@ -75,6 +76,8 @@ class Scanners:
             said = result.get(max(limit - time.monotonic(), _LEAST_WAIT), disable_sync_subtasks=False)
             result.forget()
             return Answer.unpacked(b64decode(said))
+        except SoftTimeLimitExceeded:
+            raise  # the job's own limit
         except Exception as error:  # noqa: BLE001  whatever went wrong there, it is scanned here
             self._absent(number, error)
             return None
@@ -82,6 +85,9 @@ class Scanners:
     def _absent(self, number: int, error: Exception) -> None:
         _log.warning("part not scanned elsewhere", part=number + 1, error=repr(error))
         self._away[number] = time.monotonic() + AWAY_SECONDS
+        if isinstance(error, _SILENCE):  # an application that lost its broker does not find it again
+            self._celery.close()
+            self._celery = sending(self._settings.broker_url, answered=True)
 
     def _here(self, number: int) -> Part:
         if number not in self._opened:

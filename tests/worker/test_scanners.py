@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sqlalchemy import select
 
 from app.attributions import service
@@ -21,6 +22,9 @@ from app.sweeper import run as sweep
 from tests.app.sounds import Sound
 from tests.processes import QUICK, Running, kill, running, until, worker_child
 from tests.services import Valkey
+from worker.engine import Engine
+from worker.finding import here
+from worker.scattering import scatter
 
 TRACK = Sound(seconds=1.5, rate=8000).encode()
 ASK = 1.0
@@ -95,3 +99,16 @@ def test_two_scanners_answer_as_one_worker_does_and_one_that_dies_costs_time_alo
         kill(scanners[1].process.pid)
         assert site.asked() == alone
         assert worker.said("part not scanned elsewhere") == 1
+
+
+def test_without_a_broker_a_worker_scans_all_parts_itself(
+    tiny_engine: Engine, tiny_folder: Path, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, broker_url=f"redis+socket://{tmp_path}/none", index_parts=3)
+    index = tiny_engine.index
+    solved = index.solved(index.background_rows.floats())
+    found, expected = scatter(settings, str(tiny_folder), index)(solved, 2), here(index)(solved, 2)
+    places = torch.arange(len(index))
+    assert torch.equal(found.sums, expected.sums)
+    assert torch.equal(found.scores[places], expected.scores[places])
+    assert torch.equal(found.window[places], expected.window[places])
