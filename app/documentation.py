@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastapi import Request  # noqa: TC002  read by FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 
@@ -20,14 +21,15 @@ FILES = "/docs-files"
 def install(app: FastAPI) -> None:
     """Serve the page and its script and style, which the package fastapi-offline carries."""
     app.mount(FILES, StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-files")
-
-    def page() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url=app.openapi_url or "",
-            title=app.title,
-            swagger_js_url=f"{FILES}/swagger-ui-bundle.js",
-            swagger_css_url=f"{FILES}/swagger-ui.css",
-            swagger_favicon_url=f"{FILES}/favicon.png",
-        )
-
     app.add_api_route(PAGE, page, include_in_schema=False, response_model=None, dependencies=[PUBLIC])
+
+
+def page(request: Request) -> HTMLResponse:
+    """Return the page of the application that is asked."""
+    return get_swagger_ui_html(
+        openapi_url=request.app.openapi_url or "",
+        title=request.app.title,
+        swagger_js_url=f"{FILES}/swagger-ui-bundle.js",
+        swagger_css_url=f"{FILES}/swagger-ui.css",
+        swagger_favicon_url=f"{FILES}/favicon.png",
+    )
