@@ -35,7 +35,8 @@ from worker.shards import file_digest
 from worker.training import TrainingSet
 
 CELERY = ("celery", "--app", "worker.builder:celery", "worker", "--queues", service.QUEUE, "--loglevel", "INFO")
-CONFIG = json.loads(json.dumps(asdict(tiny.CONFIG) | {"songs_per_shard": 2}))
+# Draws enough that a piece takes some heartbeats on an idle machine too: tests catch builders in the middle of one.
+CONFIG = json.loads(json.dumps(asdict(tiny.CONFIG) | {"songs_per_shard": 2, "draws": 128}))
 HOW = {"config": CONFIG, "background": 4, "steps": 2, "batch": 32}
 
 
