@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+import threading
 from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 
 from app.protocol import LONGEST_HEAD, BoundedProtocol
 from tests.app.live import serving
+from tests.processes import until
 
 PIECE = b"x" * 1024
 
@@ -32,6 +35,24 @@ def connection():
         where = urlsplit(url)
         with socket.create_connection((where.hostname, where.port), timeout=20.0) as made:
             yield made
+
+
+def test_an_answer_leaves_at_once_from_a_socket_that_processes_share_too():
+    """A socket made without naming TCP, as uvicorn makes it for several processes: asyncio then leaves Nagle on."""
+    server = uvicorn.Server(uvicorn.Config(echo, http=BoundedProtocol, lifespan="off", log_level="warning"))
+    with socket.socket() as shared:
+        shared.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [shared]})
+        thread.start()
+        try:
+            until(lambda: server.started, 20.0)
+            with socket.create_connection(shared.getsockname()):
+                (made,) = until(lambda: list(server.server_state.connections), 20.0)
+                option = made.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        finally:
+            server.should_exit = True
+            thread.join(20.0)
+    assert option
 
 
 def answer_of(connection):
