@@ -108,7 +108,11 @@ class Scan:
         whole = self.resident and self.device.type == "cuda" and onepass.serves(self.codes, self.codes.shape[2])
         for start in range(0, len(self.factor), len(self.factor) if whole else _PIECE):
             piece = slice(start, len(self.factor) if whole else min(start + _PIECE, len(self.factor)))
-            yield piece, self.codes[:, piece].to(self.device, non_blocking=True)
+            yield piece, self._there(self.codes[:, piece])
+
+    def _there(self, codes: Tensor) -> Tensor:
+        """Return `codes` where they are multiplied, each measure's in one run, so that the same kernels serve them."""
+        return codes if self.resident else codes.to(self.device, non_blocking=True).contiguous()
 
 
 @dataclass(frozen=True, eq=False)
