@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +15,12 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 
 from app import supervisor
+from app.catalogue.registry import register_model
 from app.config import Settings
-from app.db import Database, reading
-from app.models import Worker
+from app.db import Database, engines, reading, transaction
+from app.migrate import upgrade
+from app.models import DEFAULT_TENANT, Worker
+from app.sweeper import run as sweep
 
 PATIENCE = 120.0
 Seen = TypeVar("Seen")
@@ -74,6 +78,21 @@ def running(settings: Settings, name: str, *command: str) -> Iterator[Running]:
         raise
     finally:
         supervisor.end(process, 60.0)
+
+
+@contextmanager
+def swept(settings: Settings, model: Path) -> Iterator[Database]:
+    """A migrated database in which the model in a folder is registered as "tiny", with a sweeper at work."""
+    upgrade(settings)
+    stop = threading.Event()
+    sweeper = threading.Thread(target=sweep, args=(settings, stop))
+    with closing(engines(settings)) as db:
+        with transaction(db) as session:
+            register_model(session, DEFAULT_TENANT, model, "tiny")
+        sweeper.start()
+        yield db
+        stop.set()
+        sweeper.join()
 
 
 def worker_child(db: Database, other_than: int = 0) -> int:

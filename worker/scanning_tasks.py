@@ -13,6 +13,7 @@ import structlog
 from celery import shared_task
 from sqlalchemy import select
 
+from app.attributions.service import resolve_model
 from app.config import Settings, settings
 from app.db import Database, engines, reading
 from app.errors import UnknownModel
@@ -43,7 +44,9 @@ class Holder:
 
     def newest(self) -> Part:
         """Return the part of the model's newest version; raises the same."""
-        return self.part(self._registered().index_digest)
+        with reading(self._db) as session:
+            model = resolve_model(session, tenant_id=DEFAULT_TENANT, name=self._known.model_name)
+        return self.part(model.index_digest)
 
     def _open(self, index_digest: str) -> Part:
         import torch  # stays out of Celery's parent, and so does what imports it
@@ -61,12 +64,10 @@ class Holder:
         _log.info("part opened", part=known.index_part, of=self._of, songs=part.sums.songs, seconds=seconds)
         return part
 
-    def _registered(self, index_digest: str | None = None) -> Model:
-        which = select(Model).where(Model.tenant_id == DEFAULT_TENANT, Model.name == self._known.model_name)
-        if index_digest is not None:
-            which = which.where(Model.index_digest == index_digest)
+    def _registered(self, index_digest: str) -> Model:
+        named = (Model.tenant_id == DEFAULT_TENANT, Model.name == self._known.model_name)
         with reading(self._db) as session:
-            model = session.scalars(which.order_by(Model.created_at.desc())).first()
+            model = session.scalars(select(Model).where(*named, Model.index_digest == index_digest)).one_or_none()
         if model is None:
             raise UnknownModel(f"no version {index_digest} of {self._known.model_name} is registered")
         return model

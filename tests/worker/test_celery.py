@@ -3,10 +3,8 @@
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,16 +12,13 @@ from sqlalchemy import func, select
 
 from app.attributions import service
 from app.attributions.intake import Intake, submit
-from app.catalogue.registry import register_model
 from app.config import Settings
-from app.db import Database, engines, reading, transaction
-from app.migrate import upgrade
+from app.db import Database, reading, transaction
 from app.models import DEFAULT_TENANT, Attribution, Influence, Status, Worker
 from app.queue import producer
 from app.storage import Storage
-from app.sweeper import run as sweep
 from tests.app.sounds import Sound
-from tests.processes import QUICK, Running, holds_torch, kill, parent_of, running, until, worker_child
+from tests.processes import QUICK, Running, holds_torch, kill, parent_of, running, swept, until, worker_child
 from tests.services import Valkey
 from worker.celery import celery
 
@@ -69,16 +64,8 @@ def site(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, valkey_ser
         max_seconds=60,
         **QUICK,
     )
-    upgrade(settings)
-    stop = threading.Event()
-    sweeper = threading.Thread(target=sweep, args=(settings, stop))
-    with closing(engines(settings)) as db:
-        with transaction(db) as session:
-            register_model(session, DEFAULT_TENANT, tiny_folder, "tiny")
-        sweeper.start()
+    with swept(settings, tiny_folder) as db:
         yield Site(settings, db)
-        stop.set()
-        sweeper.join()
 
 
 @pytest.fixture(scope="module")

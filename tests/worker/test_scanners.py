@@ -1,8 +1,7 @@
 """Two scanners, each with a part of the index, and a worker that asks them: real processes, a real broker."""
 
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,12 @@ from sqlalchemy import select
 
 from app.attributions import service
 from app.attributions.intake import Intake, submit
-from app.catalogue.registry import register_model
 from app.config import Settings
-from app.db import Database, engines, reading, transaction
-from app.migrate import upgrade
+from app.db import Database, reading
 from app.models import DEFAULT_TENANT, Attribution, Influence
 from app.storage import Storage
-from app.sweeper import run as sweep
 from tests.app.sounds import Sound
-from tests.processes import QUICK, Running, kill, running, until, worker_child
+from tests.processes import QUICK, Running, kill, running, swept, until, worker_child
 from tests.services import Valkey
 from worker.engine import Engine
 from worker.finding import here
@@ -66,21 +62,13 @@ def site(tiny_folder: Path, tmp_path: Path, valkey: Valkey) -> Iterator[Site]:
     settings = Settings(
         data_dir=tmp_path, broker_url=valkey.url, model_name="tiny", index_parts=2, scan_seconds=ASK, **QUICK
     )
-    upgrade(settings)
-    stop = threading.Event()
-    sweeper = threading.Thread(target=sweep, args=(settings, stop))
-    with closing(engines(settings)) as db:
-        with transaction(db) as session:
-            register_model(session, DEFAULT_TENANT, tiny_folder, "tiny")
-        sweeper.start()
+    with swept(settings, tiny_folder) as db:
         yield Site(settings, db)
-        stop.set()
-        sweeper.join()
 
 
 def scanner(site: Site, part: int) -> Any:
     settings = site.settings.model_copy(update={"index_part": part})
-    return running(settings.model_copy(), f"scanner-{part}", *celery("scanner"))
+    return running(settings, f"scanner-{part}", *celery("scanner"))
 
 
 def test_two_scanners_answer_as_one_worker_does_and_one_that_dies_costs_time_alone(site: Site) -> None:
