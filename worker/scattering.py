@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import TimeoutError as NoAnswer
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -32,7 +33,7 @@ AWAY_SECONDS = 30.0
 """How long a part whose scanner did not answer is not asked again."""
 
 _SILENCE = (OperationalError, RedisError, OSError, RuntimeError)
-_LEAST_WAIT = 0.01
+_PAUSE = 0.002
 _log = structlog.get_logger(__name__)
 
 
@@ -73,9 +74,7 @@ class Scanners:
         if result is None:
             return None
         try:
-            said = result.get(max(limit - time.monotonic(), _LEAST_WAIT), disable_sync_subtasks=False)
-            result.forget()
-            return Answer.unpacked(b64decode(said))
+            return Answer.unpacked(b64decode(_awaited(result, limit)))
         except SoftTimeLimitExceeded:
             raise  # the job's own limit
         except Exception as error:  # noqa: BLE001  whatever went wrong there, it is scanned here
@@ -94,3 +93,14 @@ class Scanners:
             index, of = self._index, self._settings.index_parts
             self._opened[number] = Part.open(index.manifest, self._folder, number, of, index.device)
         return self._opened[number]
+
+
+def _awaited(result: AsyncResult[str], limit: float) -> str:
+    """Ask until the answer is there: one that comes just as one subscribes to it would be missed."""
+    while not result.ready():
+        if time.monotonic() > limit:
+            raise NoAnswer("no answer in time")
+        time.sleep(_PAUSE)
+    said = result.get(disable_sync_subtasks=False)
+    result.forget()
+    return said
