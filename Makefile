@@ -8,6 +8,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint .ci/constraints.txt
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+KERNELS := $(VENV)/.kernels
 PAGES := $(VENV)/.pages
 URL ?= http://127.0.0.1:8000
 
@@ -60,6 +61,14 @@ openapi: $(DEV) ## Write docs/openapi.json anew; says what is new and what would
 .PHONY: audit
 audit: $(DEV) ## Ask the advisory services about every dependency; fails where one could not be asked about
 	@$(BIN)/python .ci/audit.py
+
+$(KERNELS): $(DEV)
+	@$(PIP) --editable '.[worker,dev,kernels]'
+	@touch $@
+
+.PHONY: test-kernels
+test-kernels: $(KERNELS) ## The kernels for GPUs against what they stand for, interpreted on a processor
+	@TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels
 
 $(PAGES): $(DEV)
 	@$(PIP) --editable '.[worker,dev,pages]'

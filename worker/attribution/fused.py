@@ -37,7 +37,7 @@ def add(gradient: Tensor, signs: Tensor, rotations: Tensor, into: Tensor, factor
     parts = torch.empty(len(gradient), stretches, count, width, dtype=gradient.dtype, device=gradient.device)
     given = (gradient.contiguous(), signs, rotations, parts, gradient.shape[1], runs, width)
     shape = {"STRETCH": stretch, "BLOCK": 1 << (width - 1).bit_length(), "UNROLLED": _UNROLLED}
-    with torch.cuda.device(gradient.device):
+    with torch.cuda.device_of(gradient):  # type: ignore[no-untyped-call]
         _kernels["runs"][stretches, len(gradient), count](*given, **shape)
         across = (-(-count * width // _SUMMED), len(gradient))
         strides = (into.shape[1], into.stride(0), into.stride(1))
@@ -49,7 +49,7 @@ def pull_back(vector: Tensor, signs: Tensor, rotations: Tensor) -> Tensor:
     count, runs = rotations.shape
     size, width = signs.shape[1], len(vector) // count
     found = torch.empty(size, dtype=vector.dtype, device=vector.device)
-    with torch.cuda.device(vector.device):
+    with torch.cuda.device_of(vector):  # type: ignore[no-untyped-call]
         given = (vector.contiguous(), signs, rotations, found, size, runs, width)
         _kernels["back"][(-(-size // _BLOCK),)](*given, COUNT=count, BLOCK=_BLOCK)
     return found

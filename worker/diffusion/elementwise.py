@@ -21,9 +21,14 @@ except ImportError:  # a build of torch for processors alone
 _BLOCK = 1024
 
 
+def serves(numbers: Tensor) -> bool:
+    """Say whether the kernels can take `numbers`."""
+    return triton is not None and numbers.is_cuda
+
+
 def gated(both: Tensor) -> Tensor:
     """Return a · silu(g) [..., n] of `both` [..., 2 n], differentiable."""
-    if triton is None or not both.is_cuda:
+    if not serves(both):
         a, g = both.float().chunk(2, -1)
         return (a * torch.nn.functional.silu(g)).to(both)
     return torch.as_tensor(_Gated.apply(both))  # type: ignore[no-untyped-call]
@@ -31,7 +36,7 @@ def gated(both: Tensor) -> Tensor:
 
 def rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Return `x` [b, n, heads, d] turned by the angles of its places, cosine and sine [n, r ≤ d], differentiable."""
-    if triton is None or not x.is_cuda:
+    if not serves(x):
         own, rest = torch.split(x.float(), [cosine.shape[1], x.shape[-1] - cosine.shape[1]], -1)
         first, second = own.chunk(2, -1)
         turned = own * cosine[:, None] + torch.cat([-second, first], -1) * sine[:, None]
@@ -78,7 +83,7 @@ def _turn(x: Tensor, cosine: Tensor, sine: Tensor, way: float) -> Tensor:
 
 
 def _launch(name: str, numbers: int, *given: Any) -> None:
-    with torch.cuda.device(given[0].device):
+    with torch.cuda.device_of(given[0]):  # type: ignore[no-untyped-call]
         _kernels[name][(-(-numbers // _BLOCK),)](*given, numbers, BLOCK=_BLOCK)
 
 
