@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.attribution.calibrate import agreement
 from worker.attribution.gradients import music_share
 from worker.attribution.influence import rank
 from worker.attribution.measure import Probe, values, values_each
 from worker.attribution.noise import Grid
 from worker.attribution.projection import pull_back
+from worker.attribution.reliability import agreement
 from worker.attribution.types import Params, Progress, Segments
 from worker.attribution.unlearn import Step, change, step_length, stepped
 from worker.index import Index, Pipeline, row_requests

@@ -11,18 +11,20 @@ from worker.attribution.calibrate import (
     Bounds,
     Fit,
     Known,
-    Reliability,
     Scale,
     Shares,
-    draw_agreement,
     fitted_shares,
-    hub_agreement,
     none,
-    reliability,
     shares,
     spread,
 )
 from worker.attribution.provenance import UNKNOWN, Provenance
+from worker.attribution.reliability import (
+    Reliability,
+    draw_agreement,
+    hub_agreement,
+    reliability,
+)
 from worker.index import Index
 from worker.matches import Match, Numbers, matches_of, twins
 from worker.scan import best

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from bench.faithfulness.judge.humble import mean_of_others
-from worker.attribution.calibrate import effective_rank
 from worker.attribution.evaluate import spearman
+from worker.attribution.reliability import effective_rank
 
 TOP = 10
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.faithfulness.judge.resample import Resamples, correlation, ranked, ranked_centred
-from worker.attribution.calibrate import effective_rank
 from worker.attribution.evaluate import Interval, Truth, spearman
+from worker.attribution.reliability import effective_rank
 
 if TYPE_CHECKING:
     from pathlib import Path
