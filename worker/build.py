@@ -14,7 +14,7 @@ from worker.diffusion.layout import digest
 from worker.diffusion.stable_audio import Sampling, StableAudio, load
 from worker.diffusion.windows import cut
 from worker.engine import batch_on, chosen_device, fast_copy, use_cores
-from worker.manifest import IndexConfig
+from worker.manifest import fresh
 from worker.training import TrainingSet
 
 FIRST_SEED = 1_000_000
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     material = Material(
         TrainingSet.load(given.training), background(model, prompts, given.background, Sampling(steps=given.steps))
     )
-    config = IndexConfig.from_json(json.loads(given.config.read_text()) if given.config else {})
+    config = fresh(json.loads(given.config.read_text()) if given.config else {})
     manifest = build(subject(model, given.folder, given.batch), material, config, given.folder / "index", _Log())
     log.info("index built", index_digest=manifest.index_digest, songs=len(manifest.songs))
 
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path, help="folder of a registered model: pipeline/, prompts.json")
     parser.add_argument("--training", type=Path, required=True, help="safetensors file written by TrainingSet.save")
     parser.add_argument("--background", type=int, default=32, help="unrelated tracks to generate")
-    parser.add_argument("--config", type=Path, help="JSON file with fields of IndexConfig that differ from the default")
+    parser.add_argument("--config", type=Path, help="JSON file with fields of IndexConfig to set")
     parser.add_argument("--steps", type=int, default=Sampling.steps, help="denoising steps of the background tracks")
     parser.add_argument("--batch", type=int, help="samples in one pass; by default what suits the device")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

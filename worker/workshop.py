@@ -27,7 +27,7 @@ from worker.diffusion.stable_audio import Sampling, load
 from worker.editing import held
 from worker.engine import chosen_device, song_keys
 from worker.index import FISHER
-from worker.manifest import NAME, IndexConfig, IndexedSong, IndexMismatch, Manifest
+from worker.manifest import NAME, IndexConfig, IndexedSong, IndexMismatch, Manifest, fresh
 from worker.merging import BadPiece, indexed, merge
 from worker.pieces import TRACKS, Maker, Piece, Stage, Subject, sampled
 from worker.plan import Plan, Span, file_name
@@ -146,7 +146,7 @@ class Workshop:
 
     def _config(self) -> IndexConfig:
         earlier = self._earlier()
-        return earlier.config if earlier else IndexConfig.from_json(self.claim.asked["how"].get("config", {}))
+        return earlier.config if earlier else fresh(self.claim.asked["how"].get("config", {}))
 
     def _maker(self, plan: Plan, source: Whole | Inputs) -> Maker:
         folder = self._model_folder / "index" if self.claim.asked["grows"] else self.folder

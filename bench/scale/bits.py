@@ -1,7 +1,8 @@
-"""What rows of four bits cost in faithfulness: the committed queries scored with the starter's index, either way.
+"""What rows of four bits cost in faithfulness: the committed queries scored with the starter's index in three ways.
 
-The index's rows lie in whole bytes; in four bits they are rounded once more, as `rootnote index requantise` does, and
-the curvature stays. Retrained models judge both; tuning queries and subsets decide, the others report.
+The index's rows lie in whole bytes. `four`: they are rounded once more and the curvature stays, as `rootnote index
+requantise` does. `fresh`: the curvature is made of the rounded rows, as in a new index of four bits. Retrained models
+judge all; tuning queries and subsets decide, the others report.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ def bits_part(folder: Path, work: Path) -> dict[str, Any]:
     segments = query_segments(model, latents, [facts[place] for place in asked.tolist()]).to(model.device)
     rows = gradient_rows(model, segments, row_requests(index.config, _TOGETHER))[0]
     few = in_four_bits(index)
-    eight, four = (each.song_scores(each.scan(index.solved(rows))).double().cpu() for each in (index, few))
-    found = {name: _judged(eight, four, work, asked, name) for name in SPLITS}
+    ways = {"eight": index, "four": few, "fresh": replace(few, fitted=None)}
+    scores = {way: each.song_scores(each.scan(each.solved(rows))).double().cpu() for way, each in ways.items()}
+    eight, four = scores["eight"], scores["four"]
+    found = {name: _judged(scores, work, asked, name) for name in SPLITS}
     cosine = torch.nn.functional.cosine_similarity(index.shard.rows.floats(), few.shard.rows.floats(), dim=-1)
     return {
         "bytes_a_measure": {"8": index.config.dim, "4": few.shard.rows.codes.shape[-1]},
@@ -64,22 +67,25 @@ def in_four_bits(index: Index) -> Index:
     return replace(index, shard=shard, fitted=index.curvature)
 
 
-def _judged(eight: Tensor, four: Tensor, work: Path, asked: Tensor, split: str) -> dict[str, Any]:
-    """Return the LDS in per cent of both on the queries and random halves of `split`, and their difference."""
+def _judged(scores: dict[str, Tensor], work: Path, asked: Tensor, split: str) -> dict[str, Any]:
+    """Return the LDS in per cent of each way on the queries and random halves of `split`, and the differences."""
     family = Family.load(work / "truth-halves.safetensors")
     own = panel(queries_of(work / "queries.json"), _PANEL, SPLITS[split])
     truth = family.subsets(family.tuning if split == "tuning" else ~family.tuning).queries(own).truth
-    chosen = torch.isin(asked, own)
-    one, other = eight[chosen], four[chosen]
+    chosen = {way: given[torch.isin(asked, own)] for way, given in scores.items()}
     return {"queries": len(own), "subsets": len(truth.kept)} | {
-        kind: _compared(one, other, truth, kind == "centred") for kind in ("raw", "centred")
+        kind: _compared(chosen, truth, kind == "centred") for kind in ("raw", "centred")
     }
 
 
-def _compared(eight: Tensor, four: Tensor, truth: Truth, centred: bool) -> dict[str, Any]:
-    gap = paired_difference(four, eight, truth, centred)
-    return {
-        "eight": round(100 * float(lds(eight, truth, centred).mean()), 2),
-        "four": round(100 * float(lds(four, truth, centred).mean()), 2),
-        "four_minus_eight": [round(100 * x, 2) for x in (gap.value, gap.low, gap.high)],
-    }
+def _compared(scores: dict[str, Tensor], truth: Truth, centred: bool) -> dict[str, Any]:
+    means = {way: float(lds(given, truth, centred).mean()) for way, given in scores.items()}
+    found: dict[str, Any] = {way: _per_cent(mean)[0] for way, mean in means.items()}
+    for way in ("four", "fresh"):
+        gap = paired_difference(scores[way], scores["eight"], truth, centred)
+        found[f"{way}_minus_eight"] = _per_cent(gap.value, gap.low, gap.high)
+    return found
+
+
+def _per_cent(*parts: float) -> list[float]:
+    return [round(100 * part, 2) for part in parts]

@@ -15,7 +15,7 @@ from worker.edit import main as edit
 from worker.editing import CannotEdit
 from worker.engine import song_keys
 from worker.index import CURVATURE, Expected, Index
-from worker.manifest import Manifest
+from worker.manifest import IndexConfig, Manifest, fresh
 from worker.requantising import requantise
 
 
@@ -27,6 +27,15 @@ def opened(folder: Path, version: str | None = None) -> Index:
 def scores(index: Index) -> torch.Tensor:
     """Song scores of every kept background query."""
     return index.song_scores(index.scan(index.solved(index.background_rows.floats())))
+
+
+def test_a_new_index_has_four_bits_and_one_that_says_nothing_of_them_eight():
+    assert fresh({"dim": 512}) == IndexConfig(dim=512, bits=4)
+    assert fresh({"bits": 8}) == IndexConfig(bits=8)
+    assert IndexConfig.from_json(fresh({}).said()) == fresh({})
+    assert IndexConfig.from_json({}).bits == 8
+    with pytest.raises(TypeError):
+        fresh({"momentum": 1})
 
 
 def test_four_bits_rank_nearly_as_eight_in_half_the_bytes(own_folder: Path):
