@@ -25,6 +25,7 @@ PAGES = {
 }
 PLAYS = "side => !document.querySelector(`[data-audio=${side}]`).paused"
 RESTS = "side => document.querySelector(`[data-audio=${side}]`).paused"
+LABELS = "cells => cells.map(each => getComputedStyle(each, '::before').content)"
 FOCUSED = "document.activeElement.matches(':focus-visible')"
 
 
@@ -48,6 +49,15 @@ def test_nothing_is_wider_than_a_phone(browser, platform, name):
         visit.go(path(platform, name))
         assert visit.page.evaluate("document.scrollingElement.scrollWidth") <= 360
         visit.complaints.clear()
+
+
+@pytest.mark.parametrize("name", ["tracks", "songs", "song", "holder", "statement", "models"])
+def test_numbers_say_what_they_are_where_columns_have_no_heads(browser, platform, name):
+    with visiting(browser, platform.address, viewport={"width": 360, "height": 740}) as visit:
+        visit.go(path(platform, name))
+        said = visit.page.locator(".rows td.number").evaluate_all(LABELS)
+        assert said
+        assert "none" not in said
 
 
 def test_a_report_is_worked_by_keyboard_alone(visit, platform):
