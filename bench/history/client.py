@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "bench.history.client: open loop at a constant rate, asyncio streams, kept-alive connections as needed"
+RESTED_SECONDS = 2.0
+"""A connection that rested longer is hung up: the service does so after 5 s, maybe just when it is used again."""
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -94,19 +96,28 @@ class Pool:
     def __init__(self, url: str, key: str | None = None) -> None:
         self._url = urlsplit(url)
         self._headers = f"Host: {self._url.netloc}\r\n" + (f"Authorization: Bearer {key}\r\n" if key else "")
-        self._free: list[Connection] = []
+        self._free: list[tuple[Connection, float]] = []
 
     async def get(self, path: str) -> tuple[int, int]:
         """Return status and body length over a free connection."""
-        connection = self._free.pop() if self._free else await self._open()
+        connection = self._rested() or await self._open()
         found = await connection.get(path)
-        self._free.append(connection)
+        self._free.append((connection, time.perf_counter()))
         return found
 
     def close(self) -> None:
         """Close what is free."""
-        for each in self._free:
+        for each, _ in self._free:
             each.close()
+
+    def _rested(self) -> Connection | None:
+        """Return the connection that was used last, and hang up on those that rested too long."""
+        while self._free:
+            connection, since = self._free.pop()
+            if time.perf_counter() - since < RESTED_SECONDS:
+                return connection
+            connection.close()
+        return None
 
     async def _open(self) -> Connection:
         assert self._url.hostname

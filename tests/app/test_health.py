@@ -1,5 +1,6 @@
 """Alive, ready, measured."""
 
+import gc
 import re
 from contextlib import closing
 from datetime import timedelta
@@ -57,6 +58,12 @@ def test_a_process_is_alive_on_its_own(settings):
         assert client.get("/healthz").json() == {"status": "ok"}
         assert missing(client) == ["database", "broker"]
         assert "rootnote_requests_total" in client.get("/metrics").text
+
+
+def test_what_was_there_at_the_start_is_not_searched_for_garbage_while_it_serves(settings):
+    with client_of(create_app(settings)):
+        assert gc.get_freeze_count() > 100_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_ready_means_that_every_part_is_there(whole, database, broker):
