@@ -19,12 +19,7 @@ from worker.attribution.calibrate import (
     spread,
 )
 from worker.attribution.provenance import UNKNOWN, Provenance
-from worker.attribution.reliability import (
-    Reliability,
-    draw_agreement,
-    hub_agreement,
-    reliability,
-)
+from worker.attribution.reliability import Reliability, draw_agreement, hub_agreement, reliability
 from worker.index import Index
 from worker.matches import Match, Numbers, matches_of, twins
 from worker.scan import best

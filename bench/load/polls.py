@@ -21,6 +21,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from bench.history.client import RESTED_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -28,8 +30,6 @@ NAME = "bench.load.polls: open loop at a constant rate, an asyncio protocol, kep
 PATIENCE_SECONDS = 20.0
 LINES = 1_000
 TICK_SECONDS = 0.001
-RESTED_SECONDS = 2.0
-"""A line that has rested longer is hung up: the service does so after 5 s, maybe just when it is asked again."""
 LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _LATER = re.compile(rb"\r\nretry-after: *\d", re.IGNORECASE)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.kernels import DEVICE
+from tests.kernels import DEVICE, random
 from worker.attribution import fused
 from worker.attribution.projection import SJLT
 
@@ -32,10 +32,6 @@ def sketched(gradient: Tensor) -> Tensor:
     """The sketches [s, k] of gradients [s, p] by tensor operations on a processor, not scaled."""
     part = SJLT(7, SKETCHES * WIDTH, SKETCHES).slice("weight", gradient.shape[1], torch.device("cpu"))
     return part.project(gradient.cpu()) * sqrt(SKETCHES)
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(3)).to(DEVICE)
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.kernels import DEVICE
+from tests.kernels import DEVICE, random
 from worker import onepass
 from worker.attribution.influence import RowScale, by_song
 from worker.scan import Scan, Split
@@ -13,18 +13,14 @@ from worker.shards import Bytes, unpacked
 DIM, MEASURES = 256, 2
 
 
-def random(*shape: int, seed: int = 5) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def kept(rows: int, bits: int) -> tuple[Tensor, Tensor]:
     """Codes [m, n, bytes] and factors [n, m] of random rows."""
-    scan = Scan.of(Bytes.of(random(rows, MEASURES, DIM), bits), RowScale.UNIT, torch.device("cpu"))
+    scan = Scan.of(Bytes.of(random(rows, MEASURES, DIM).cpu(), bits), RowScale.UNIT, torch.device("cpu"))
     return scan.codes.contiguous().to(DEVICE), scan.factor.to(DEVICE)
 
 
 def vectors(queries: int) -> onepass.Halves:
-    return Split.of(random(queries, MEASURES, DIM, seed=6).to(DEVICE)).halves
+    return Split.of(random(queries, MEASURES, DIM, seed=1)).halves
 
 
 def exact(codes: Tensor, factor: Tensor, halves: onepass.Halves) -> Tensor:
@@ -83,8 +79,8 @@ def test_extreme_codes_do_not_overflow() -> None:
 def test_songs_sums_are_those_of_their_segments_in_order() -> None:
     counts = torch.tensor([1, 7, 0, 12, 3] * 60)
     song = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    scores, weight = random(3, len(song)), random(len(song)).abs().double()
+    scores, weight = random(3, len(song)), random(len(song), seed=1).abs().double()
     bounds = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    found = onepass.sums(scores.to(DEVICE), weight.to(DEVICE), bounds.to(DEVICE), 12)
-    expected = by_song(scores, song, weight, len(counts))
+    found = onepass.sums(scores, weight, bounds.to(DEVICE), 12)
+    expected = by_song(scores.cpu(), song, weight.cpu(), len(counts))
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-12, atol=1e-12)

@@ -123,7 +123,7 @@ def test_paper_shows_the_document_and_not_its_controls(visit, platform, name):
     page = visit.page
     visit.go(path(platform, name))
     page.emulate_media(media="print", color_scheme="dark")
-    for part in ("nav", "form", "button", ".downloads"):
+    for part in ("nav", "form", "button", ".unprinted"):
         for each in page.locator(part).all():
             expect(each).to_be_hidden()
     expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -23,7 +23,7 @@ from worker.finding import here
 from worker.scattering import scatter
 
 TRACK = Sound(seconds=1.5, rate=8000).encode()
-ASK = 5.0
+ASK = 1.0
 """Seconds that a worker waits for a scanner here."""
 
 
